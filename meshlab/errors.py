@@ -1,0 +1,136 @@
+"""Every error meshlab raises on purpose.
+
+    MeshlabError
+      BadUserId          a uid that could leave the store, or clash with another
+      BadEvent           an event that must not be written
+      FrameTooLarge      a batch over the size of one frame
+      NotFound           a store, user, segment or file that is not there
+      StorageError       the operating system refused a read or a write
+        WriteFailed      a write or sync failed: what was not acknowledged is unknown
+        WalPoisoned      an earlier write or sync failed: nothing is written until reopened
+      DamageFound        bytes no reader may skip without being told to
+      SnapshotError      a snapshot that cannot be trusted
+      InternalError      an invariant of meshlab itself does not hold
+
+Each has a message (what, where, expected and found) and a hint (what to do
+next).  ``str(error)`` gives both.
+
+>>> str(NotFound("store /nowhere does not exist", hint="check the path"))
+'store /nowhere does not exist (check the path)'
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class MeshlabError(Exception):
+    """Base of all meshlab errors: a message, and a hint on what to do next."""
+
+    default_hint = "see docs/format.md"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint or self.default_hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})"
+
+
+class BadUserId(MeshlabError, ValueError):
+    """A user id that is not allowed as the name of a directory in the store."""
+
+    default_hint = "use 1-128 of A-Z a-z 0-9 . _ - and start with a letter or digit"
+
+
+class BadEvent(MeshlabError, ValueError):
+    """An event refused before a byte was written."""
+
+    default_hint = "nothing was written; correct the event and append again"
+
+
+class FrameTooLarge(BadEvent):
+    """A batch that does not fit in one frame."""
+
+    default_hint = "nothing was written; split the batch"
+
+
+class NotFound(MeshlabError, LookupError):
+    """A store, user, segment or file that is not there."""
+
+    default_hint = "check the path; the first append creates stores and users"
+
+
+class StorageError(MeshlabError, OSError):
+    """The operating system refused a read or a write."""
+
+    default_hint = "check permissions, the file system and the free space, then try again"
+
+
+class WriteFailed(StorageError):
+    """A write or a sync failed; whether the events are in the log is unknown."""
+
+    default_hint = (
+        "earlier acknowledged events are safe; mend the disk, reopen the store, "
+        "and look at the end of the log before sending these events again"
+    )
+
+
+class WalPoisoned(StorageError):
+    """An earlier write or sync failed, so this log takes no appends."""
+
+    default_hint = "mend the disk, then reopen the store: opening repeats the lost writes"
+
+
+class DamageFound(MeshlabError):
+    """Damaged bytes where only sound ones are allowed."""
+
+    default_hint = "run 'meshlab verify', then 'meshlab repair' or accept the damage by name"
+
+
+class SnapshotError(MeshlabError):
+    """A snapshot file that is cut, foreign, too new or damaged."""
+
+    default_hint = "keep the file; the log itself is untouched and can be replayed alone"
+
+
+class InternalError(MeshlabError):
+    """An invariant of meshlab does not hold; the result was withheld."""
+
+    default_hint = "this is a defect in meshlab: please report it with the file named here"
+
+
+@contextmanager
+def storage_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an ``OSError`` inside the block into a ``StorageError`` that names the path.
+
+    >>> with storage_errors("read", "/nowhere/x"):  # doctest: +IGNORE_EXCEPTION_DETAIL
+    ...     open("/nowhere/x")
+    Traceback (most recent call last):
+    meshlab.errors.NotFound: cannot read /nowhere/x: No such file or directory
+    """
+    try:
+        yield
+    except MeshlabError:
+        raise
+    except OSError as error:
+        kind: type[MeshlabError] = NotFound if error.errno == errno.ENOENT else StorageError
+        reason = error.strerror or str(error)
+        raise kind(f"cannot {action} {os.fspath(path)}: {reason}", hint=_HINTS.get(error.errno or 0)) from error
+
+
+_HINTS = {
+    errno.ENOSPC: "the disk is full: free space, then reopen the store",
+    errno.EDQUOT: "the quota is used up: free space, then reopen the store",
+    errno.EROFS: "the file system is read-only: mount it for writing",
+    errno.EACCES: "permission denied: check the owner and mode of the path",
+    errno.EPERM: "permission denied: check the owner and mode of the path",
+    errno.EISDIR: "a directory stands where a file should be: move it away",
+    errno.ENOTDIR: "a file stands where a directory should be: move it away",
+    errno.EIO: "the device reports errors: check the disk before anything else",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
+}

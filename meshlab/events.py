@@ -1,0 +1,480 @@
+"""Mesh events and the records they carry: bytes to events, events to bytes.
+
+A ``MeshEvent`` is one of ``Insert``, ``Update``, ``Delete``, ``Other``.  On disk it
+is an externally tagged JSON value (docs/format.md).  The decoder here (msgspec,
+strict RFC 8259) defines what a line means; every faster path must agree with it.
+
+>>> event = Update(SolitonMemory(id="m1", amplitude=0.5))
+>>> encode_event(event)
+b'{"Update":{"id":"m1","amplitude":0.5}}'
+>>> decode_event(b'{"Delete":{"id":"m1"}}')
+Delete(id='m1')
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from meshlab.errors import BadEvent
+
+OPS = ("insert", "update", "delete", "other")
+INSERT, UPDATE, DELETE, OTHER = range(4)
+TAGS = {"Insert": INSERT, "Update": UPDATE, "Delete": DELETE}
+
+CONTENT_TYPES = ("Conversation", "UploadedDocument", "GeneratedInsight", "UserReflection", "AssociativeMemory")
+VAULT_STATUSES = ("Active", "UserSealed", "TimeLocked", "DeepVault", "Quarantine")
+MODES = ("Bright", "Dark")
+
+MAX_DEPTH = 256
+"""Deepest nesting of arrays and objects in one line; deeper lines are ``not-json``."""
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.decode
+
+
+class EmotionalSignature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a memory felt; each number is unitless, None means not given."""
+
+    valence: float | None = None
+    arousal: float | None = None
+    dominance: float | None = None
+    trauma_indicators: tuple[str, ...] | None = None
+
+
+class ComfortMetrics(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The comfort state of a memory; each number is unitless, None means not given."""
+
+    energy: float | None = None
+    stress: float | None = None
+    flux: float | None = None
+    perturbation: float | None = None
+
+
+class _Fields(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """The seventeen fields in serialisation order."""
+
+    id: str
+    concept_id: str | None = None
+    phase_tag: float | None = None
+    amplitude: float | None = None
+    frequency: float | None = None
+    width: float | None = None
+    position: float | None = None
+    stability: float | None = None
+    creation_time: str | None = None
+    last_accessed: str | None = None
+    access_count: int | None = None
+    content: str | None = None
+    content_type: str | None = None
+    emotional_signature: EmotionalSignature | None = None
+    vault_status: str | None = None
+    mode: str | None = None
+    comfort_metrics: ComfortMetrics | None = None
+
+
+FIELDS: tuple[str, ...] = _Fields.__struct_fields__
+
+
+class SolitonMemory(_Fields, frozen=True, omit_defaults=True):
+    """One memory, or the changed fields of one.  None means "not given".
+
+    Checked when made: a field of the wrong type, an empty id, NaN or an infinity
+    raise ``BadEvent``.  ``extra`` holds fields this version does not know, as JSON
+    values; a known name in ``extra`` is refused.
+
+    >>> SolitonMemory(id="m1", amplitude=0.5).to_dict()
+    {'id': 'm1', 'amplitude': 0.5}
+    >>> SolitonMemory(id="m1", extra={"theme": "dark"}).to_dict()
+    {'id': 'm1', 'theme': 'dark'}
+    """
+
+    extra: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        record = _record_json(self)
+        _check_record(record, where="memory")
+        if b"null" in record:
+            _refuse_non_json(msgspec.structs.asdict(self), "memory")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: given fields only, unknown ones after the known."""
+        value: dict[str, Any] = _decode(_record_json(self))
+        return value
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> SolitonMemory:
+        """Build from the JSON form; unknown names go to ``extra``.
+
+        Raises ``BadEvent`` when a known field has the wrong type.
+        """
+        known = {name: record[name] for name in FIELDS if record.get(name) is not None}
+        extra = {name: value for name, value in record.items() if name not in _FIELD_SET}
+        try:
+            fields = msgspec.convert(known, _Fields)
+        except msgspec.ValidationError as error:
+            raise BadEvent(f"memory {record.get('id')!r}: {error}") from None
+        return cls(**{name: getattr(fields, name) for name in FIELDS}, extra=extra or None)
+
+
+class Insert(msgspec.Struct, frozen=True):
+    """The record becomes this one."""
+
+    memory: SolitonMemory
+
+
+class Update(msgspec.Struct, frozen=True):
+    """The given fields replace those of an existing record (all seventeen: an ``Insert``)."""
+
+    memory: SolitonMemory
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """The record goes."""
+
+    id: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise BadEvent(f"Delete needs an id, a string that is not empty; found {self.id!r}")
+
+
+class Other(msgspec.Struct, frozen=True):
+    """Any other JSON value: kept and counted, changes no state."""
+
+    value: Any
+
+
+MeshEvent = Insert | Update | Delete | Other
+
+
+# Encoding: what may be written
+
+
+def encode_event(event: MeshEvent | Mapping[str, Any]) -> bytes:
+    """The compact JSON of an event, checked; plain dicts use the tagged form.
+
+    Raises ``BadEvent`` for a tagged event without a usable id, a known field whose
+    value does not fit, NaN or an infinity, a key that is not a string, text that is
+    not valid Unicode, or nesting beyond ``MAX_DEPTH``.
+
+    >>> encode_event({"Delete": {"id": "m1"}})
+    b'{"Delete":"m1"}'
+    """
+    if isinstance(event, Insert):
+        return b'{"Insert":' + _record_json(event.memory) + b"}"
+    if isinstance(event, Update):
+        return b'{"Update":' + _record_json(event.memory) + b"}"
+    if isinstance(event, Delete):
+        return b'{"Delete":' + _to_json(event.id, "Delete") + b"}"
+    value = event.value if isinstance(event, Other) else event
+    if isinstance(event, Other) or isinstance(value, dict):
+        return _encode_plain(value)
+    if isinstance(value, Mapping):
+        return _encode_plain(dict(value))
+    raise BadEvent(
+        f"an event is an Insert, Update, Delete, Other or a dict; found {type(event).__name__}",
+        hint="wrap a free-form JSON value as Other(value)",
+    )
+
+
+def _encode_plain(value: Any) -> bytes:
+    if type(value) is dict and len(value) == 1:
+        tag = next(iter(value))
+        body = value[tag]
+        if tag == "Insert" or tag == "Update":
+            record = _to_json(body, tag)
+            _check_record(record, where=tag)
+            if b"null" in record:
+                _refuse_non_json(body, tag)
+            return b'{"' + tag.encode() + b'":' + record + b"}"
+        if tag == "Delete":
+            return encode_event(Delete(body["id"] if isinstance(body, dict) and set(body) == {"id"} else body))
+        if tag == "Recovered":
+            raise BadEvent("Recovered is written by the log itself, never by a caller")
+    data = _to_json(value, "event")
+    _refuse_non_json(value, "event")
+    return data
+
+
+def _to_json(value: Any, where: str) -> bytes:
+    try:
+        data = _encode(value)
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise BadEvent(f"{where} is not JSON: {error}") from None
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and depth(data) > MAX_DEPTH:
+        raise BadEvent(f"{where} is nested deeper than {MAX_DEPTH} levels")
+    return data
+
+
+def _record_json(memory: SolitonMemory) -> bytes:
+    """A record's JSON; an ``extra`` is spliced in behind the known fields."""
+    data = _to_json(memory, "memory")
+    if memory.extra is None:
+        return data
+    if not isinstance(memory.extra, dict) or _FIELD_SET.intersection(memory.extra):
+        raise BadEvent(f"memory {memory.id!r}: extra must be a dict of names that are not fields of a memory")
+    _refuse_non_json(memory.extra, "extra")
+    bare = {name: getattr(memory, name) for name in FIELDS if getattr(memory, name) is not None}
+    return _to_json(bare | memory.extra, "memory")
+
+
+def _check_record(record: bytes, where: str) -> None:
+    """Refuse a record whose id or known fields do not fit; unknown fields may be anything."""
+    try:
+        fields = _lenient_record(record)
+    except msgspec.MsgspecError as error:
+        raise BadEvent(f"{where}: {error}") from None
+    if not fields.id:
+        raise BadEvent(f"{where}: the id is empty; expected a string of at least one character")
+    if fields.access_count is not None and not fits_u64(fields.access_count):
+        raise BadEvent(f"{where} {fields.id!r}: access_count {fields.access_count} is outside 0 .. 2^64-1")
+
+
+def _refuse_non_json(value: Any, where: str) -> None:
+    """Walk a plain value: floats finite, keys strings, nothing but JSON types."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise BadEvent(f"{where} is {value}, which JSON cannot hold")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise BadEvent(f"{where} has the key {name!r}; keys must be strings")
+            _refuse_non_json(item, f"{where}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_non_json(item, f"{where}[]")
+    elif isinstance(value, msgspec.Struct):
+        _refuse_non_json(msgspec.structs.asdict(value), where)
+    elif value is not None and not isinstance(value, (str, int)):
+        raise BadEvent(f"{where} holds a {type(value).__name__}, which is no JSON type")
+
+
+# Decoding: what a line means
+
+
+class _Lenient(_Fields, frozen=True, forbid_unknown_fields=False):
+    pass
+
+
+class _Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    timestamp: msgspec.Raw
+    event: msgspec.Raw
+
+
+_FIELD_SET = frozenset(FIELDS)
+_lenient_record = msgspec.json.Decoder(_Lenient).decode
+_strict_record = msgspec.json.Decoder(_Fields).decode
+_raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_FIELD_DECODERS = {
+    field.name: msgspec.json.Decoder(field.type).decode for field in msgspec.structs.fields(_Fields)
+}
+
+
+class Parsed(NamedTuple):
+    """One tagged or free event as the decoder sees it.
+
+    ``op`` indexes ``OPS``; ``fields`` holds the known fields of an Insert or Update;
+    ``extra`` maps unknown names, and known ones whose value does not fit, to raw JSON.
+    """
+
+    op: int
+    id: str | None
+    fields: _Fields | None
+    extra: dict[str, bytes] | None
+
+
+class ParsedLine(NamedTuple):
+    """One line outside a frame: its dialect, time text, event and the event's raw JSON."""
+
+    dialect: str
+    time: str | None
+    event: Parsed
+    payload: bytes
+
+
+class NotJson(ValueError):
+    """The bytes are not one JSON value as this module defines it."""
+
+
+class OutsideFrame(ValueError):
+    """The line carries a ``seq``: it belongs in a frame and may not be read alone."""
+
+
+def fits_u64(number: int) -> bool:
+    """Whether an integer can be an ``access_count``."""
+    return 0 <= number < 1 << 64
+
+
+def parse_event(raw: bytes) -> Parsed:
+    """Parse the JSON of one event.  Raises ``NotJson``.
+
+    >>> parse_event(b'{"Update":{"id":"m1","theme":"dark"}}').extra
+    {'theme': b'"dark"'}
+    """
+    for tag, prefix in _PREFIXES:
+        if raw.startswith(prefix):
+            parsed = _parse_tagged(raw, tag)
+            if parsed is not None:
+                return parsed
+    value = parse_json(raw)
+    if isinstance(value, dict) and len(value) == 1:
+        parsed = _parse_tagged(raw, next(iter(value)))
+        if parsed is not None:
+            return parsed
+    return Parsed(OTHER, None, None, None)
+
+
+def parse_line(line: bytes) -> ParsedLine:
+    """Parse a line that no frame covers.  Raises ``NotJson`` or ``OutsideFrame``.
+
+    >>> parse_line(b'{"timestamp":"2025-07-07T08:00:00Z","event":42}').dialect
+    'gateway'
+    >>> parse_line(b'{"Delete":"m1"}').dialect
+    'bare'
+    """
+    line = line.strip(b" \t\r\n")
+    if line.startswith(_BARE_PREFIXES):
+        event = parse_event(line)
+        return ParsedLine("bare" if event.op != OTHER else "other", None, event, line)
+    try:
+        envelope = _envelope(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _parse_unusual(line)
+    return _gateway(bytes(envelope.timestamp), bytes(envelope.event))
+
+
+def decode_event(raw: bytes) -> MeshEvent:
+    """The ``MeshEvent`` of an event's JSON.  Raises ``BadEvent``.
+
+    A known field whose value does not fit its type cannot stand in a
+    ``SolitonMemory``: such an event is an ``Other`` with the value as it was read.
+    """
+    try:
+        parsed = parse_event(raw)
+        value = parse_json(raw)
+    except NotJson as error:
+        raise BadEvent(f"not an event: {error}") from None
+    if parsed.op == DELETE:
+        return Delete(str(parsed.id))
+    if parsed.fields is None or _FIELD_SET.intersection(parsed.extra or ()):
+        return Other(value)
+    memory = SolitonMemory.from_dict(next(iter(value.values())))
+    return Insert(memory) if parsed.op == INSERT else Update(memory)
+
+
+def parse_json(raw: bytes) -> Any:
+    """Strict RFC 8259 with finite numbers, real Unicode and bounded depth.  Raises ``NotJson``."""
+    try:
+        value = _decode(raw)
+    except RecursionError:
+        raise NotJson(f"nested deeper than {MAX_DEPTH} levels") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise NotJson(str(error)) from None
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth(raw) > MAX_DEPTH:
+        raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def parse_record(raw: bytes) -> tuple[_Fields | None, dict[str, bytes] | None]:
+    """Known fields, and raw JSON of all that is unknown or does not fit.
+
+    Returns ``(None, None)`` when the JSON is no object with a usable id.
+    """
+    try:
+        fields = _strict_record(raw)
+        if fields.id and (fields.access_count is None or fits_u64(fields.access_count)):
+            return fields, None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    value = parse_json(raw)
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str) or not value["id"]:
+        return None, None
+    known: dict[str, Any] = {}
+    extra: dict[str, bytes] = {}
+    for name, item in _raw_map(raw).items():
+        fits, typed = _fit(name, item)
+        if fits:
+            known[name] = typed
+        else:
+            extra[name] = bytes(item)
+    return _Fields(**known), extra or None
+
+
+def _fit(name: str, item: msgspec.Raw) -> tuple[bool, Any]:
+    if name not in _FIELD_SET:
+        return False, None
+    try:
+        typed = _FIELD_DECODERS[name](item)
+    except msgspec.MsgspecError:
+        return False, None
+    return not (name == "access_count" and typed is not None and not fits_u64(typed)), typed
+
+
+def _parse_tagged(raw: bytes, tag: str) -> Parsed | None:
+    """A tagged event, or None when it is no such thing (then it is ``other``)."""
+    if tag not in TAGS:
+        return None
+    try:
+        tagged = _raw_map(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if len(tagged) != 1 or tag not in tagged:
+        return None
+    body = bytes(tagged[tag])
+    if TAGS[tag] == DELETE and not body.startswith(b"{"):
+        value = parse_json(body)
+        return Parsed(DELETE, value, None, None) if isinstance(value, str) and value else None
+    fields, extra = parse_record(body)
+    if fields is None:
+        return None
+    if TAGS[tag] == DELETE:
+        return Parsed(DELETE, fields.id, None, None)
+    return Parsed(TAGS[tag], fields.id, fields, extra)
+
+
+def _parse_unusual(line: bytes) -> ParsedLine:
+    value = parse_json(line)
+    if isinstance(value, dict):
+        if "seq" in value and ("timestamp" in value or "event" in value):
+            raise OutsideFrame("the line has a seq but no valid frame covers it")
+        if set(value) == {"timestamp", "event"}:
+            parts = _raw_map(line)
+            return _gateway(bytes(parts["timestamp"]), bytes(parts["event"]))
+    event = parse_event(line)
+    return ParsedLine("bare" if event.op != OTHER else "other", None, event, line)
+
+
+def _gateway(timestamp: bytes, payload: bytes) -> ParsedLine:
+    time = parse_json(timestamp)
+    return ParsedLine("gateway", time if isinstance(time, str) else None, parse_event(payload), payload)
+
+
+def depth(data: bytes) -> int:
+    """Deepest nesting of brackets outside strings in a JSON text."""
+    level = deepest = 0
+    in_string = escaped = False
+    for byte in data:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif byte in b"]}":
+            level -= 1
+    return deepest
+
+
+_PREFIXES = tuple((tag, b'{"' + tag.encode() + b'":') for tag in TAGS)
+_BARE_PREFIXES = tuple(prefix for _, prefix in _PREFIXES)

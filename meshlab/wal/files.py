@@ -1,0 +1,55 @@
+"""The one seam between the log and the operating system.
+
+The writer does every file operation that matters for durability through a ``Files``
+object.  ``meshlab.testing`` has one that forgets what was not synced and one that
+fails on purpose; they subclass this.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+
+class Files:
+    """File operations on the real operating system; all raise ``OSError``."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open (and with ``O_CREAT`` create) a file; returns a descriptor."""
+        return os.open(path, flags | os.O_CLOEXEC, 0o644)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def write(self, fd: int, data: bytes) -> int:
+        """One ``write(2)``; returns the bytes written, which may be fewer."""
+        return os.write(fd, data)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """One ``pwrite(2)`` at an offset."""
+        return os.pwrite(fd, data, offset)
+
+    def sync(self, fd: int) -> None:
+        """Return when the file's bytes and size are on the medium."""
+        if sys.platform == "darwin":
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(fd)
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when the names in a directory are on the medium."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def mkdir(self, path: Path) -> None:
+        """Create one directory; its parent must exist."""
+        os.mkdir(path, 0o755)
+
+
+REAL_FILES = Files()
