@@ -1,0 +1,88 @@
+"""The house stands in one direction: a module imports only from layers below its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "meshlab"
+LAYERS = [
+    {"errors"},
+    {"times"},
+    {"events"},
+    {"wal"},
+    {"tables"},
+    {"snapshot"},
+    {"replay"},
+    {"store"},
+    {"vault"},
+    {"growth", "migrate", "remote"},
+    {"service", "fleet", "plots"},
+    {"widgets", "magics"},
+    {"testing"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+FREE_OF_TABLES = {"pyarrow", "pandas", "polars", "duckdb"}
+MAX_LINES = 450
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Dotted names of all a module imports, also inside functions."""
+    package = ["meshlab", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            yield from (".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def house_imports_of(path):
+    """The meshlab layers a module imports; the front door itself is 'meshlab'."""
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "meshlab":
+            yield parts[1] if len(parts) > 1 and parts[1] in RANK else "meshlab"
+
+
+def name_of(path):
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_imports_only_from_layers_below(path):
+    layer = layer_of(path)
+    if layer in ("__init__", "__main__"):
+        return
+    assert layer in RANK, f"{name_of(path)} is in no layer: give it a place in LAYERS"
+    above = {name for name in house_imports_of(path) if not _is_below(name, layer)}
+    assert not above, f"{name_of(path)} is in layer {layer!r} and imports {sorted(above)}"
+
+
+def _is_below(imported, layer):
+    if imported == "meshlab":
+        return RANK[layer] >= RANK["testing"]
+    return imported == layer or RANK[imported] < RANK[layer]
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if RANK.get(layer_of(p), 99) <= RANK["wal"]], ids=name_of)
+def test_the_log_needs_no_table_library(path):
+    assert not FREE_OF_TABLES & {name.split(".")[0] for name in imports_of(path)}
+
+
+@pytest.mark.parametrize(("one", "other"), [("reader", "writer"), ("writer", "reader")])
+def test_reader_and_writer_share_the_format_and_not_each_other(one, other):
+    modules = {".".join(name.split(".")[:3]) for name in imports_of(PACKAGE / "wal" / f"{one}.py")}
+    assert f"meshlab.wal.{other}" not in modules
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_module_is_too_long_to_read(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
