@@ -1,0 +1,245 @@
+"""Files that fail on purpose, and files that keep a diary.
+
+Each stands where ``meshlab.wal.files.REAL_FILES`` stands and wraps another ``Files``,
+so they can be stacked on each other and on a ``ForgetfulFiles``::
+
+    disk = ForgetfulFiles()
+    files = FailingFiles(RecordingFiles(disk), "sync", 3)
+"""
+
+from __future__ import annotations
+
+import errno as codes
+import os
+import threading
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from meshlab.testing.forgetful import ForgetfulFiles
+from meshlab.wal.files import REAL_FILES, Files
+
+__all__ = ["FailingFiles", "ForgetfulFiles", "Operation", "PowerCut", "RecordingFiles", "WrappedFiles"]
+
+
+class WrappedFiles(Files):
+    """Passes every operation on to another ``Files``; the base of the two below."""
+
+    def __init__(self, inner: Files = REAL_FILES) -> None:
+        self.inner = inner
+        self._paths: dict[int, Path] = {}
+
+    def path(self, fd: int) -> Path:
+        """The path a descriptor was opened by."""
+        return self._paths.get(fd, Path("?"))
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open a file of the inner ``Files``."""
+        fd = self.inner.open(path, flags)
+        self._paths[fd] = path
+        return fd
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        self._paths.pop(fd, None)
+        self.inner.close(fd)
+
+    def write(self, fd: int, data: bytes) -> int:
+        """One write of the inner ``Files``."""
+        return self.inner.write(fd, data)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """One write at an offset."""
+        return self.inner.pwrite(fd, data, offset)
+
+    def sync(self, fd: int) -> None:
+        """Sync a file."""
+        self.inner.sync(fd)
+
+    def sync_directory(self, path: Path) -> None:
+        """Sync the names in a directory."""
+        self.inner.sync_directory(path)
+
+    def mkdir(self, path: Path) -> None:
+        """Make a directory."""
+        self.inner.mkdir(path)
+
+    def drop_writes(self, fd: int) -> None:
+        """Let the disk at the bottom lose its unsynced bytes, if it is one that can."""
+        if isinstance(self.inner, (ForgetfulFiles, WrappedFiles)):
+            self.inner.drop_writes(fd)
+
+
+class Operation(NamedTuple):
+    """One operation that returned: its name, its path, and the bytes it wrote."""
+
+    name: str
+    path: Path
+    size: int
+
+
+class RecordingFiles(WrappedFiles):
+    """Notes every operation that succeeded, in the order they returned, in ``operations``.
+
+    >>> import tempfile
+    >>> files = RecordingFiles(ForgetfulFiles())
+    >>> path = Path(tempfile.mkdtemp()) / "log"
+    >>> fd = files.open(path, os.O_CREAT | os.O_WRONLY)
+    >>> files.write(fd, b"12345")
+    5
+    >>> files.sync(fd)
+    >>> [(name, path.name, size) for name, path, size in files.operations]
+    [('open', 'log', 0), ('write', 'log', 5), ('sync', 'log', 0)]
+    """
+
+    def __init__(self, inner: Files = REAL_FILES) -> None:
+        super().__init__(inner)
+        self.operations: list[Operation] = []
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """The names of the operations on files and directories whose name matches."""
+        return [done.name for done in self.operations if fnmatchcase(done.path.name, pattern)]
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open, and note it."""
+        fd = super().open(path, flags)
+        self._note("open", path)
+        return fd
+
+    def close(self, fd: int) -> None:
+        """Close, and note it."""
+        path = self.path(fd)
+        super().close(fd)
+        self._note("close", path)
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write, and note the bytes written."""
+        done = super().write(fd, data)
+        self._note("write", self.path(fd), done)
+        return done
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """Write in place, and note the bytes written."""
+        done = super().pwrite(fd, data, offset)
+        self._note("pwrite", self.path(fd), done)
+        return done
+
+    def sync(self, fd: int) -> None:
+        """Sync, and note it."""
+        super().sync(fd)
+        self._note("sync", self.path(fd))
+
+    def sync_directory(self, path: Path) -> None:
+        """Sync a directory, and note it."""
+        super().sync_directory(path)
+        self._note("sync_directory", path)
+
+    def mkdir(self, path: Path) -> None:
+        """Make a directory, and note it."""
+        super().mkdir(path)
+        self._note("mkdir", path)
+
+    def _note(self, name: str, path: Path, size: int = 0) -> None:
+        self.operations.append(Operation(name, path, size))
+
+
+class PowerCut(Exception):
+    """Raised by ``FailingFiles`` to stop a writer where it stands; no ``OSError``, so nothing mends it."""
+
+
+class FailingFiles(WrappedFiles):
+    """Fails the ``nth`` operation of a kind (from 1) on files whose name matches ``name``.
+
+    ``kind`` is ``open close write pwrite sync sync_directory mkdir`` or ``any`` (all but
+    ``close``).  ``error`` is an errno or an exception to raise.  ``forever`` fails every
+    later one too.  ``short=k`` writes only the first k bytes instead of failing.  A
+    failed sync also drops the unsynced bytes (``ForgetfulFiles.drop_writes``).
+    ``hits`` counts the faults: assert on it, or loop ``nth`` from 1 until it stays 0.
+
+    >>> files = FailingFiles(kind="mkdir", nth=1, error=codes.ENOSPC)
+    >>> files.mkdir(Path("full"))
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'full'
+    >>> files.hits
+    1
+    """
+
+    def __init__(
+        self,
+        inner: Files = REAL_FILES,
+        kind: str = "any",
+        nth: int = 1,
+        *,
+        name: str = "*",
+        error: int | Exception = codes.EIO,
+        forever: bool = False,
+        short: int | None = None,
+    ) -> None:
+        super().__init__(inner)
+        self.kind, self.nth, self.name = kind, nth, name
+        self.error, self.forever, self.short = error, forever, short
+        self.seen = 0
+        self.hits = 0
+        self._count_lock = threading.Lock()
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open, or fail."""
+        self._raise_if_due("open", path)
+        return super().open(path, flags)
+
+    def close(self, fd: int) -> None:
+        """Close; when it fails, the descriptor is closed all the same, as on Linux."""
+        path = self.path(fd)
+        super().close(fd)
+        self._raise_if_due("close", path)
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write all, some, or fail."""
+        return super().write(fd, self._cut("write", fd, data))
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """Write all, some, or fail."""
+        return super().pwrite(fd, self._cut("pwrite", fd, data), offset)
+
+    def sync(self, fd: int) -> None:
+        """Sync, or fail and lose what was unsynced."""
+        if self._due("sync", self.path(fd)):
+            self.drop_writes(fd)
+            raise self._exception(self.path(fd))
+        super().sync(fd)
+
+    def sync_directory(self, path: Path) -> None:
+        """Sync a directory, or fail."""
+        self._raise_if_due("sync_directory", path)
+        super().sync_directory(path)
+
+    def mkdir(self, path: Path) -> None:
+        """Make a directory, or fail."""
+        self._raise_if_due("mkdir", path)
+        super().mkdir(path)
+
+    def _due(self, kind: str, path: Path) -> bool:
+        wanted = self.kind == kind or (self.kind == "any" and kind != "close")
+        if not wanted or not fnmatchcase(path.name, self.name):
+            return False
+        with self._count_lock:
+            self.seen += 1
+            due = self.seen == self.nth or (self.forever and self.seen > self.nth)
+            self.hits += due
+        return due
+
+    def _cut(self, kind: str, fd: int, data: bytes) -> bytes:
+        if not self._due(kind, self.path(fd)):
+            return data
+        if self.short is None:
+            raise self._exception(self.path(fd))
+        return data[: self.short]
+
+    def _raise_if_due(self, kind: str, path: Path) -> None:
+        if self._due(kind, path):
+            raise self._exception(path)
+
+    def _exception(self, path: Path) -> Exception:
+        if isinstance(self.error, Exception):
+            return self.error
+        return OSError(self.error, os.strerror(self.error), os.fspath(path))
