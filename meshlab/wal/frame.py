@@ -46,6 +46,7 @@ _KEY = re.compile(r"[!#-\[\]-~]{1,64}", re.ASCII)
 _TAIL = re.compile(
     rb',"seq":(\d{1,19}),"n":(\d{1,8}),"prev":"([0-9a-f]{16})","sum":"([0-9a-f]{16})"\}\Z'
 )
+_MEMBER = re.compile(rb',"seq":\d{1,19}\}\s*\Z')
 
 
 class Frame(NamedTuple):
@@ -110,6 +111,15 @@ def read_frame(data: bytes) -> Tail | None:
     if body.count(b"\n") + 1 != int(match[2]):
         return None
     return Tail(int(match[1]), int(match[2]), match[3], match[4])
+
+
+def is_member(line: bytes) -> bool:
+    """Whether a line is one of a frame, but not its last.
+
+    >>> is_member(b'{"timestamp":"2025-07-07T12:00:00.123456Z","event":1,"seq":7}\\n')
+    True
+    """
+    return line.startswith(LINE_START) and _MEMBER.search(line[-64:]) is not None
 
 
 def read_tail(line: bytes) -> Tail | None:

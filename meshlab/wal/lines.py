@@ -1,32 +1,34 @@
-"""Splitting and classifying lines."""
+"""Lines of a log as numpy columns: where they are, and what their ends say of frames.
+
+Everything here is vectorised over a buffer that carries ``PAD`` zero bytes behind its
+last byte, so that eight bytes may be looked at from any position.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from meshlab.events import Parsed
+from meshlab.wal.frame import COUNT_KEY, MAX_SEQ_DIGITS, PREV_KEY, SEQ_KEY, SUM_ENDING, SUM_KEY
 
 NO_TIME = -(1 << 63)
 DIALECTS = ("meshlab", "gateway", "bare", "other")
+PAD = 64
 
 Digests = Callable[[Any, Any, Any], Any]
 """``(data, starts, stops) -> uint64``: the first 8 MD5 bytes, little-endian, of each slice."""
 
 
-class Cursor(NamedTuple):
-    """Where a chain of frames stands: last seq, its sum, largest effective time (µs)."""
-
-    seq: int
-    sum: bytes
-    effective: int
-
-
 class Reject(NamedTuple):
     """Bytes that are no event, or (with ``nbytes`` 0) a finding about the log.
 
-    ``line`` counts physical lines of the segment from 1; ``raw`` holds the bytes.
+    ``line`` counts physical lines of the segment from 1; ``raw`` holds the bytes, of a
+    ``too-long`` line only the first ones.
     """
 
     segment: str
@@ -51,7 +53,8 @@ class Claim(NamedTuple):
 class Block:
     """Events of a stretch of one segment, as columns (numpy, one row per event, log order).
 
-    Positions index ``data``; add ``base`` for the offset in the file.
+    Positions index ``data``; add ``base`` for the offset in the file.  ``data`` has
+    ``PAD`` zero bytes behind the stretch.
     """
 
     segment: str  # YYYYMMDD
@@ -69,5 +72,178 @@ class Block:
     event_stop: Any  # int64: end of the event's JSON
     key_start: Any  # int64: start of the idempotency key, -1 when there is none
     key_stop: Any  # int64
+    plain: Any  # bool: {"Insert":{..}}, {"Update":{..}} or {"Delete":".."} written by us, sum checked
     parsed: dict[int, Parsed] = field(default_factory=dict)  # row -> event, for all but plain rows
-    plain: Any = None  # bool: {"Insert":{..}}, {"Update":{..}} or {"Delete":".."} written by us, sum checked
+
+
+@dataclass(slots=True)
+class Lines:
+    """Physical lines of a buffer: ``start``, ``stop`` (without line end), ``end`` (with it)."""
+
+    data: Any  # uint8, padded
+    words: Any  # uint64 at every byte position of data
+    start: Any  # int64
+    stop: Any  # int64: behind the last byte that is no white space
+    end: Any  # int64
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def word_is(self, position: Any, word: bytes) -> Any:
+        """Whether the eight bytes at each position are ``word``."""
+        return self.words[position] == int.from_bytes(word, "little")
+
+
+def padded(data: bytes) -> Any:
+    """A uint8 copy of ``data`` with the zero bytes this module needs behind it."""
+    return np.frombuffer(bytes(data) + bytes(PAD), np.uint8)
+
+
+def find_lines(data: Any, size: int) -> Lines:
+    """Split ``data[:size]`` at newlines; a last line may lack its newline.
+
+    >>> lines = find_lines(padded(b"one\\r\\ntwo"), 8)
+    >>> lines.start.tolist(), lines.stop.tolist(), lines.end.tolist()
+    ([0, 5], [3, 8], [5, 8])
+    """
+    newlines = _positions(data, size, 0x0A)
+    if size and (not len(newlines) or newlines[-1] != size - 1):
+        newlines = np.append(newlines, size)
+    end = np.minimum(newlines + 1, size)
+    start = np.concatenate([[0], newlines[:-1] + 1]) if len(newlines) else newlines
+    words = np.ndarray(shape=(len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
+    return Lines(data, words, start, _trim(data, start, newlines), end)
+
+
+def _positions(data: Any, size: int, byte: int) -> Any:
+    """Positions of a byte, in steps that stay in the cache."""
+    step = 1 << 20
+    found = [np.flatnonzero(data[at : min(at + step, size)] == byte) + at for at in range(0, size, step)]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def _trim(data: Any, start: Any, stop: Any) -> Any:
+    """Move each stop back over white space."""
+    stop = stop.copy()
+    rows = np.arange(len(stop))
+    while len(rows):
+        last = data[stop[rows] - 1]
+        white = (stop[rows] > start[rows]) & ((last == 0x0D) | (last == 0x20) | (last == 0x09))
+        rows = rows[white]
+        stop[rows] -= 1
+    return stop
+
+
+@dataclass(slots=True)
+class Endings:
+    """What the ends of lines say, one row per line.
+
+    ``closes``: the line has a sum ending; ``whole``: and all before it is well formed;
+    ``member``: the line has a ``seq`` and no sum ending.  ``body`` is the position where
+    the line's ``,"seq":`` starts; numbers are 0 where they are not given.
+    """
+
+    closes: Any
+    whole: Any
+    member: Any
+    seq: Any
+    n: Any
+    body: Any
+
+
+def read_endings(lines: Lines) -> Endings:
+    """Read ``seq``, ``n`` and the position of the frame fields of every line."""
+    count = len(lines)
+    room = lines.stop - lines.start
+    closes = np.zeros(count, bool)
+    rows = np.flatnonzero(room >= SUM_ENDING)
+    stop = lines.stop[rows]
+    closes[rows] = lines.word_is(stop - SUM_ENDING, SUM_KEY) & _byte_is(lines, stop - 2, b'"') & _byte_is(lines, stop - 1, b"}")
+
+    seq, n, body = np.zeros(count, np.int64), np.zeros(count, np.int64), lines.stop.copy()
+    whole = closes & (room > 2 * SUM_ENDING)
+    rows = np.flatnonzero(whole)
+    at = lines.stop[rows] - 2 * SUM_ENDING
+    good = lines.word_is(at, PREV_KEY[:8]) & _byte_is(lines, at + 8, b'"') & _byte_is(lines, at + 25, b'"')
+    n[rows], at, counted = _read_number(lines, at, rows, COUNT_KEY)
+    seq[rows], at, numbered = _read_number(lines, at, rows, SEQ_KEY)
+    whole[rows] = good & counted & numbered & (n[rows] > 0)
+    body[rows] = at
+
+    member = ~closes & (room > len(SEQ_KEY) + 1)
+    rows = np.flatnonzero(member)
+    ends = lines.stop[rows] - 1
+    rows = rows[_byte_is(lines, ends, b"}") & _is_digit(lines.data[ends - 1])]
+    number, at, numbered = _read_number(lines, lines.stop[rows] - 1, rows, SEQ_KEY)
+    member[:] = False
+    member[rows[numbered]] = True
+    seq[rows[numbered]], body[rows[numbered]] = number[numbered], at[numbered]
+    return Endings(closes, whole, member, seq, n, body)
+
+
+def _byte_is(lines: Lines, position: Any, byte: bytes) -> Any:
+    return lines.data[position] == byte[0]
+
+
+def _is_digit(byte: Any) -> Any:
+    return (byte >= 0x30) & (byte <= 0x39)
+
+
+def _read_number(lines: Lines, stop: Any, rows: Any, name: bytes) -> tuple[Any, Any, Any]:
+    """Read ``<name><digits>`` backwards from each stop.
+
+    Returns the numbers, the positions where the names start, and which rows hold both.
+    """
+    value = np.zeros(len(stop), np.int64)
+    at = stop.copy()
+    floor = lines.start[rows] + len(name)
+    active = np.arange(len(stop))
+    scale = 1
+    for _ in range(MAX_SEQ_DIGITS - 1):
+        byte = lines.data[np.maximum(at[active] - 1, 0)]
+        digit = _is_digit(byte) & (at[active] > floor[active])
+        active = active[digit]
+        if not len(active):
+            break
+        value[active] += (byte[digit] - 0x30).astype(np.int64) * scale
+        at[active] -= 1
+        scale *= 10
+    read = at < stop
+    at = np.maximum(at - len(name), 0)
+    for index, char in enumerate(name):
+        read &= lines.data[at + index] == char
+    return value, at, read
+
+
+def hex_at(lines: Lines, position: Any) -> Any:
+    """Sixteen bytes from each position, as an ``S16`` array."""
+    pair = np.stack([lines.words[position], lines.words[position + 8]], axis=1)
+    return np.ascontiguousarray(pair).view("S16").ravel()
+
+
+_HEX = np.array([int.from_bytes(b"%02x" % value, "little") for value in range(256)], "<u2")
+
+
+def hex_digests(digests: Any) -> Any:
+    """The sixteen hex digits, as ``S16``, of 8-byte digests given as little-endian uint64."""
+    pairs = _HEX[np.ascontiguousarray(digests, "<u8").view(np.uint8)]
+    return pairs.view("S16").ravel()
+
+
+def md5_digests(data: Any, starts: Any, stops: Any) -> Any:
+    """``Digests`` by hashlib, one call per slice."""
+    view, md5 = memoryview(data), _md5
+    slices = zip(starts.tolist(), stops.tolist(), strict=True)
+    return np.frombuffer(b"".join([md5(view[a:b]).digest() for a, b in slices]), "<u8")[::2]
+
+
+def _plain_md5() -> Callable[[Any], Any]:
+    """The MD5 constructor; a FIPS build wants to hear that it is no secret."""
+    try:
+        hashlib.md5(b"")
+    except ValueError:
+        return lambda data: hashlib.md5(data, usedforsecurity=False)
+    return hashlib.md5
+
+
+_md5 = _plain_md5()

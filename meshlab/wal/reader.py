@@ -1,0 +1,305 @@
+"""Reading a user's log: segment by segment, in stretches, in constant memory.
+
+``scan_segment`` yields blocks of events; what is no event stands in ``rejects``.  The
+class of a run of unreadable bytes depends on what follows it in the whole log, so
+``resolve`` gives the final classes when all segments have been read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from meshlab.errors import storage_errors
+from meshlab.wal.chain import LONG_AGO, MIDDLE, ORIGIN, UNKNOWN, Cursor
+from meshlab.wal.classify import Classified, Stretch, classify
+from meshlab.wal.frame import MAX_FRAME, is_member, read_tail
+from meshlab.wal.lines import PAD, Block, Claim, Digests, Reject, md5_digests
+from meshlab.wal.paths import LOCK, segment_name
+
+__all__ = ["LONG_AGO", "MIDDLE", "ORIGIN", "UNKNOWN", "Cursor", "Part", "SegmentScan", "Tally", "resolve", "scan_segment"]
+
+CHUNK = 16 << 20
+_KEPT = 64 << 10
+"""Bytes of a ``too-long`` line that a reject keeps."""
+
+
+class Tally(NamedTuple):
+    """What a segment holds; the four byte counts after ``bytes`` add up to it.
+
+    ``pieces`` counts the parts of fused lines beyond the first of each, so that
+    ``events + rejects + blanks = lines + pieces``; the open tail is in neither.
+    """
+
+    segment: str
+    bytes: int
+    lines: int
+    events: int
+    event_bytes: int
+    rejects: int
+    reject_bytes: int
+    blanks: int
+    blank_bytes: int
+    open_tail_bytes: int
+    pieces: int
+
+
+class Part(NamedTuple):
+    """What one segment adds to the report on a log; rejects are not resolved yet.
+
+    ``last_event`` is the offset of the segment's last event, -1 when it has none.
+    """
+
+    tally: Tally
+    rejects: list[Reject]
+    claims: list[Claim]
+    last_event: int
+
+
+@dataclass(slots=True)
+class SegmentScan:
+    """One pass over a segment: iterate for the blocks, then read ``part`` and ``end``."""
+
+    path: Path
+    segment: str
+    start: Cursor
+    newest: bool
+    digests: Digests
+    chunk: int
+    end: Cursor = ORIGIN
+    rejects: list[Reject] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Tally._fields[1:], 0))
+    last_event: int = -1
+
+    @property
+    def part(self) -> Part:
+        """What this segment adds to the log's report."""
+        return Part(Tally(self.segment, **self.counts), self.rejects, self.claims, self.last_event)
+
+    def __iter__(self) -> Iterator[Block]:
+        self.end = self.start
+        with storage_errors("read", self.path), open(self.path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            for stretch in self._stretches(file, size):
+                yield self._take(classify(stretch, self.end, self.digests))
+            if self.newest:
+                self._set_tail_aside(file, size)
+
+    def _stretches(self, file: Any, size: int) -> Iterator[Stretch]:
+        """Whole lines and whole frames, about ``chunk`` bytes at a time."""
+        at, line = 0, 1
+        while at < size:
+            data, cut = _read_whole(file, at, size, self.chunk)
+            if cut == 0:
+                at = self._skip_long_line(file, at, size, line)
+                line += 1
+                continue
+            stretch = Stretch(self.segment, at, data, cut, line)
+            yield stretch
+            line = 1 + self.counts["lines"]
+            at += cut
+        self.counts["bytes"] = at
+
+    def _take(self, result: Classified) -> Block:
+        block, counts = result.block, self.counts
+        self.end = result.end
+        self.rejects += result.rejects
+        self.claims += result.claims
+        counts["lines"] += result.lines
+        counts["pieces"] += result.pieces
+        counts["blanks"] += result.blanks
+        counts["blank_bytes"] += result.blank_bytes
+        counts["events"] += len(block.start)
+        counts["event_bytes"] += int(block.nbytes.sum())
+        self._count_rejects(result.rejects)
+        if len(block.start):
+            self.last_event = block.base + int(block.start[-1])
+        return block
+
+    def _count_rejects(self, rejects: Sequence[Reject], sign: int = 1) -> None:
+        self.counts["rejects"] += sign * sum(reject.nbytes > 0 for reject in rejects)
+        self.counts["reject_bytes"] += sign * sum(reject.nbytes for reject in rejects)
+
+    def _skip_long_line(self, file: Any, at: int, size: int, line: int) -> int:
+        """Count a line longer than any frame without holding it; returns where it ends."""
+        kept, nul, end = b"", True, at
+        while end < size:
+            data, count = _read(file, end, min(self.chunk, size - end))
+            newlines = np.flatnonzero(data[:count] == 0x0A)
+            taken = int(newlines[0]) + 1 if len(newlines) else count
+            kept = kept or bytes(data[: min(taken, _KEPT)])
+            nul = nul and not data[: taken - len(newlines[:1])].any()
+            end += taken
+            if len(newlines):
+                break
+        kind, reason = ("nul-run", "NUL bytes") if nul else ("too-long", f"longer than {MAX_FRAME} bytes")
+        reject = Reject(self.segment, line, at, end - at, kind, reason, kept)
+        self.rejects.append(reject)
+        self.counts["lines"] += 1
+        self._count_rejects([reject])
+        return end
+
+    def _set_tail_aside(self, file: Any, size: int) -> None:
+        """Bytes a live writer has begun but not ended are no reject."""
+        run = _tail_run(self.rejects, size)
+        if not run or not _is_being_written(self.path.parent / LOCK, file, size):
+            return
+        self._count_rejects(run, -1)
+        self.counts["lines"] -= len(run)
+        self.counts["open_tail_bytes"] = sum(reject.nbytes for reject in run)
+        self.rejects = [reject for reject in self.rejects if reject not in run]
+
+
+def scan_segment(
+    root: Path,
+    day: str,
+    start: Cursor = ORIGIN,
+    *,
+    newest: bool = False,
+    digests: Digests = md5_digests,
+    chunk: int = CHUNK,
+) -> SegmentScan:
+    """A pass over the segment of ``day``; nothing is read before it is iterated.
+
+    ``start`` is where the log stands at the beginning of the segment; ``newest`` says
+    that a writer may be at work at its end; ``digests`` computes the sums.
+    """
+    return SegmentScan(root / segment_name(day), day, start, newest, digests, chunk)
+
+
+def _read(file: Any, at: int, count: int) -> tuple[Any, int]:
+    """Up to ``count`` bytes from ``at`` into a padded buffer, and how many came."""
+    buffer = np.empty(count + PAD, np.uint8)
+    buffer[count:] = 0
+    view, got = memoryview(buffer), 0
+    while got < count:
+        step = os.preadv(file.fileno(), [view[got:count]], at + got)
+        if step == 0:
+            buffer[got:] = 0
+            break
+        got += step
+    return buffer, got
+
+
+def _read_whole(file: Any, at: int, size: int, chunk: int) -> tuple[Any, int]:
+    """Bytes from ``at`` and how many of them can be classified; 0 when not one line ends.
+
+    Reads more than ``chunk`` only for a line or a frame that is longer.
+    """
+    while True:
+        asked = min(chunk, size - at)
+        data, count = _read(file, at, asked)
+        cut = count if at + count >= size or count < asked else _cut(data, count)
+        if cut or count >= MAX_FRAME:
+            return data, cut
+        chunk = min(2 * chunk, MAX_FRAME)
+
+
+def _cut(data: Any, count: int) -> int:
+    """Where the last line ends that belongs to no frame still open."""
+    whole = end = _line_start(data, count)
+    while end:
+        start = _line_start(data, end - 1)
+        if not is_member(bytes(data[start:end])):
+            return end
+        end = start
+    return whole if count >= MAX_FRAME else 0
+
+
+def _line_start(data: Any, stop: int) -> int:
+    """Behind the last newline before ``stop``, looking back in growing steps."""
+    step = 4096
+    while True:
+        floor = max(0, stop - step)
+        found = bytes(data[floor:stop]).rfind(b"\n")
+        if found >= 0 or floor == 0:
+            return floor + found + 1
+        step *= 4
+
+
+def _tail_run(rejects: Sequence[Reject], size: int) -> list[Reject]:
+    """The rejects at the very end of a segment that an interrupted write may have left.
+
+    A whole frame that fails its sum, or a whole line of anything else, is damage.
+    """
+    run: list[Reject] = []
+    for reject in reversed(rejects):
+        if reject.nbytes == 0:
+            continue
+        if reject.offset + reject.nbytes != size or not _is_unfinished(reject):
+            break
+        run.append(reject)
+        size = reject.offset
+    return run[::-1]
+
+
+def _is_unfinished(reject: Reject) -> bool:
+    if reject.kind == "nul-run":
+        return True
+    if reject.kind == "duplicate-frame" or reject.nbytes > len(reject.raw):
+        return False
+    if is_member(reject.raw):
+        return True
+    return not reject.raw.endswith(b"\n") and read_tail(reject.raw.rstrip()) is None
+
+
+def _is_being_written(lock: Path, file: Any, size: int) -> bool:
+    """Whether a writer holds the lock, or has written since ``size`` was taken."""
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return bool(os.fstat(file.fileno()).st_size != size)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return bool(os.fstat(file.fileno()).st_size != size)
+
+
+def resolve(parts: Sequence[Part]) -> list[Reject]:
+    """The rejects of a whole log with their final classes, in log order.
+
+    A run of unreadable bytes is ``torn`` when a ``Recovered`` frame names exactly it, or
+    when it is unfinished and nothing valid follows anywhere in the log.
+    """
+    torn: set[tuple[str, int]] = set()
+    for part in parts:
+        for claim in part.claims:
+            torn |= _claimed(claim, [r for other in parts for r in other.rejects if r.segment == claim.segment])
+    for part in reversed(parts):
+        torn |= {(r.segment, r.offset) for r in _tail_run(part.rejects, part.tally.bytes - part.tally.open_tail_bytes)}
+        if part.last_event >= 0:
+            break
+    return [
+        reject._replace(kind="torn", reason=f"an unfinished write ({reject.kind}: {reject.reason})")
+        if reject.nbytes and (reject.segment, reject.offset) in torn
+        else reject
+        for part in parts
+        for reject in part.rejects
+    ]
+
+
+def _claimed(claim: Claim, rejects: list[Reject]) -> set[tuple[str, int]]:
+    """The rejects that tile exactly the bytes a claim names, whose MD5 is as told."""
+    run = [r for r in rejects if r.nbytes and claim.offset <= r.offset < claim.offset + claim.nbytes]
+    if not run or run[0].offset != claim.offset or any(r.nbytes > len(r.raw) for r in run):
+        return set()
+    if any(a.offset + a.nbytes != b.offset for a, b in zip(run, run[1:], strict=False)):
+        return set()
+    raw = b"".join(r.raw for r in run)
+    # The newline that ended the run was written by the recovery itself.
+    if len(raw) == claim.nbytes + 1 and raw.endswith(b"\n"):
+        raw = raw[:-1]
+    if len(raw) != claim.nbytes or hashlib.md5(raw, usedforsecurity=False).hexdigest() != claim.md5:
+        return set()
+    return {(r.segment, r.offset) for r in run}
