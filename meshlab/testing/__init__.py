@@ -1,22 +1,33 @@
 """The kit our tests and our users' tests use.
 
 Faults
-    ``ForgetfulFiles``   a disk that keeps only what was synced
-    ``FailingFiles``     fails the nth operation of a kind; ``PowerCut`` stops a writer dead
-    ``RecordingFiles``   the order of operations
+    ``ForgetfulFiles``       a disk that keeps only what was synced
+    ``FailingFiles``         fails the nth operation of a kind; ``PowerCut`` stops a writer dead
+    ``RecordingFiles``       the order of operations
+Data
+    ``LogBuilder`` ``build_log``   logs made by hand, frame by frame
+    ``build_store``          realistic stores of any size from a seed
+    ``build_benchmark_log``  the log the benchmarks read
 
 ``meshlab.testing.strategies`` has Hypothesis strategies for memories and events; it
 is imported by name, because Hypothesis is no dependency of meshlab.
 """
 
+from meshlab.testing.builder import BuiltStore, build_benchmark_log, build_store
 from meshlab.testing.files import FailingFiles, Operation, PowerCut, RecordingFiles, WrappedFiles
 from meshlab.testing.forgetful import ForgetfulFiles
+from meshlab.testing.log import LogBuilder, build_log
 
 __all__ = [
+    "BuiltStore",
     "FailingFiles",
     "ForgetfulFiles",
+    "LogBuilder",
     "Operation",
     "PowerCut",
     "RecordingFiles",
     "WrappedFiles",
+    "build_benchmark_log",
+    "build_log",
+    "build_store",
 ]

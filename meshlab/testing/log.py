@@ -24,6 +24,8 @@ from meshlab.wal.paths import segment_name
 AnyEvent = MeshEvent | Mapping[str, Any] | bytes
 """An event, its plain dict, or its JSON as bytes that are taken as they are."""
 
+Data = bytes  # inside the class below, ``bytes`` is its method
+
 FIRST_DAY = "20250701"
 
 
@@ -43,8 +45,14 @@ class LogBuilder:
         self._clock = midnight(day)
         self._segments: dict[str, bytearray] = {}
 
-    def frame(self, events: Sequence[AnyEvent], *, day: str | None = None, time: str | int | None = None,
-              key: str | None = None) -> Frame:
+    def frame(
+        self,
+        events: Sequence[AnyEvent],
+        *,
+        day: str | None = None,
+        time: str | int | None = None,
+        key: str | None = None,
+    ) -> Frame:
         """Append one frame; ``time`` is µs since 1970 or the 27 characters themselves."""
         self._turn_to(day)
         frame = write_frame(
@@ -59,7 +67,7 @@ class LogBuilder:
         self.raw(frame.data)
         return frame
 
-    def raw(self, data: bytes, *, day: str | None = None) -> None:
+    def raw(self, data: Data, *, day: str | None = None) -> None:
         """Append bytes as they are, behind what the day holds so far."""
         self._turn_to(day)
         self._segments.setdefault(self.day, bytearray()).extend(data)
@@ -72,7 +80,7 @@ class LogBuilder:
         """The bytes of a day (of the newest one, when none is named)."""
         return bytes(self._segments[day or self.days()[-1]])
 
-    def replace(self, day: str, data: bytes | None) -> None:
+    def replace(self, day: str, data: Data | None) -> None:
         """Put other bytes in place of a day's, or (None) take the day away."""
         del self._segments[day]
         if data is not None:
