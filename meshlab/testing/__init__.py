@@ -9,8 +9,10 @@ Data
     ``build_store``          realistic stores of any size from a seed
     ``build_benchmark_log``  the log the benchmarks read
 
-``meshlab.testing.strategies`` has Hypothesis strategies for memories and events; it
-is imported by name, because Hypothesis is no dependency of meshlab.
+Two modules are imported by name: ``meshlab.testing.samples`` makes the samples, a
+small store and one folder for each named disaster, and is a command as well;
+``meshlab.testing.strategies`` has Hypothesis strategies for memories and events
+(Hypothesis is no dependency of meshlab).
 """
 
 from meshlab.testing.builder import BuiltStore, build_benchmark_log, build_store

@@ -56,6 +56,7 @@ def build_store(
     delete_share: float = 0.06,
     seal_share: float = 0.04,
     batch_share: float = 0.03,
+    key_share: float = 0.02,
     progress: Progress | None = None,
 ) -> BuiltStore:
     """Write a realistic store: few users are very busy, few memories very popular.
@@ -63,7 +64,8 @@ def build_store(
     Traffic follows day and night, weekdays and weekends.  ``recall_share`` of the
     events are recalls, partial updates of amplitude, stability, last_accessed and
     access_count; the shares not given to recall, delete or seal are inserts.
-    ``batch_share`` of the frames hold two to twelve events, the rest one.
+    ``batch_share`` of the frames hold two to twelve events, the rest one; ``key_share``
+    of them carry an idempotency key.
 
     Raises ``MeshlabError`` when the numbers make no sense or the folder is not empty.
     """
@@ -75,7 +77,7 @@ def build_store(
     built = []
     for uid, count in zip(names, _shares(len(names), events), strict=True):
         traffic = Traffic(_seed(seed, uid, "traffic"), mix)
-        log = _UserLog(root / uid, traffic, batch_share, Random(_seed(seed, uid, "batches")))
+        log = _UserLog(root / uid, traffic, Frames(batch_share, key_share), Random(_seed(seed, uid, "frames")))
         built.append((count, log.fill(moments(count, first_day, days, _seed(seed, uid, "moments")), progress), traffic))
     kinds = {
         kind: sum(traffic.counts[kind] for _, _, traffic in built) for kind in ("insert", "recall", "seal", "delete")
@@ -100,18 +102,25 @@ def build_benchmark_log(
     root = Path(path)
     _make_empty(root)
     traffic = Traffic(_seed(seed, BENCHMARK_UID, "traffic"), Mix(0.63, 0.07, 0.0), sentences=(1, 2), late_share=0.0)
-    log = _UserLog(root / BENCHMARK_UID, traffic, 0.0, Random(0))
+    log = _UserLog(root / BENCHMARK_UID, traffic, Frames(0.0, 0.0), Random(0))
     log.fill(moments(events, BENCHMARK_DAY, 1, _seed(seed, BENCHMARK_UID, "moments")), progress)
     return root / BENCHMARK_UID / segment_name(BENCHMARK_DAY)
+
+
+class Frames(NamedTuple):
+    """Shares of the frames that are batches, and that carry a key."""
+
+    batch_share: float
+    key_share: float
 
 
 class _UserLog:
     """One user's segments, written frame by frame with the chain kept."""
 
-    def __init__(self, root: Path, traffic: Traffic, batch_share: float, random: Random) -> None:
+    def __init__(self, root: Path, traffic: Traffic, frames: Frames, random: Random) -> None:
         self.root = root
         self.traffic = traffic
-        self.batch_share = batch_share
+        self.frames = frames
         self.random = random
         self.seq = 1
         self.prev = NO_SUM
@@ -133,7 +142,7 @@ class _UserLog:
         for stamp in clock:
             more = islice(clock, self._batch() - 1)
             events = [event(stamp), *(event(stamp) for _ in more)]
-            frame = write_frame(events, stamp, seq=self.seq, prev=self.prev)
+            frame = write_frame(events, stamp, seq=self.seq, prev=self.prev, key=self._key())
             self.seq, self.prev = frame.last_seq + 1, frame.sum
             yield frame.data
             done += len(events)
@@ -144,9 +153,14 @@ class _UserLog:
             progress(done)
 
     def _batch(self) -> int:
-        if self.batch_share and self.random.random() < self.batch_share:
+        if self.frames.batch_share and self.random.random() < self.frames.batch_share:
             return 2 + int(self.random.random() * 11)
         return 1
+
+    def _key(self) -> bytes | None:
+        if self.frames.key_share and self.random.random() < self.frames.key_share:
+            return b"req-%016x" % self.random.getrandbits(64)
+        return None
 
 
 def _by_day(times: Any) -> Iterator[tuple[str, Any]]:

@@ -147,6 +147,12 @@ def test_some_recalls_come_too_late(built):
     assert 0 < late < 30
 
 
+def test_some_frames_are_batches_and_some_carry_a_key(built):
+    lines = [line for _, line in lines_of(built)]
+    assert 20 < sum(line.get("n", 1) > 1 for line in lines) < 150
+    assert 20 < sum("key" in line for line in lines) < 150
+
+
 def test_progress_adds_up(tmp_path):
     seen = []
     build_store(tmp_path / "store", users=3, days=2, events=500, progress=seen.append)
