@@ -270,9 +270,7 @@ _lenient_record = msgspec.json.Decoder(_Lenient).decode
 _strict_record = msgspec.json.Decoder(_Fields).decode
 _raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
-_FIELD_DECODERS = {
-    field.name: msgspec.json.Decoder(field.type).decode for field in msgspec.structs.fields(_Fields)
-}
+_FIELD_DECODERS = {field.name: msgspec.json.Decoder(field.type).decode for field in msgspec.structs.fields(_Fields)}
 
 
 class Parsed(NamedTuple):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def parse_time(text: str) -> int | None:
         return None
     year, month, day, hour, minute, second, fraction, _, sign, zone_h, zone_m = match.groups()
     try:
-        zone = timezone.utc
+        zone = UTC
         if sign:
             shift = timedelta(hours=int(zone_h), minutes=int(zone_m))
             if int(zone_m) > 59:
@@ -57,9 +58,16 @@ def format_time(micros: int) -> str:
     '2025-07-07T08:00:00.137000Z'
     """
     seconds, rest = divmod(micros, SECOND)
-    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{rest:06d}Z"
+    return f"{_second(seconds)}.{rest:06d}Z"
 
 
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    """The text of a whole second; writers ask for the same one many times."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+
+
+@lru_cache(maxsize=64)
 def midnight(day: str) -> int:
     """Microseconds since 1970 at the start of a ``YYYYMMDD`` day in UTC.
 
@@ -75,7 +83,12 @@ def day_of(micros: int) -> str:
     >>> day_of(1751875200137000)
     '20250707'
     """
-    return (date(1970, 1, 1) + timedelta(days=micros // DAY)).strftime("%Y%m%d")
+    return _day(micros // DAY)
+
+
+@lru_cache(maxsize=16)
+def _day(number: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=number)).isoformat().replace("-", "")
 
 
 def parse_canonical(text: Any) -> tuple[Any, Any]:
@@ -106,7 +119,7 @@ def parse_canonical(text: Any) -> tuple[Any, Any]:
 
 _MARKS = ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58), (19, 46), (26, 90))
 _NUMBERS = {
-    "year": range(0, 4),
+    "year": range(4),
     "month": range(5, 7),
     "day": range(8, 10),
     "hour": range(11, 13),

@@ -6,18 +6,26 @@ decoder; then what can be salvaged.  What is left is a reject.
 
 from __future__ import annotations
 
-import codecs
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
-from meshlab.events import OTHER, NotJson, OutsideFrame, Parsed, ParsedLine, parse_event, parse_json, parse_line
-from meshlab.times import DAY, midnight, parse_time
+from meshlab.events import OTHER, NotJson, Parsed, parse_event, parse_json
+from meshlab.times import DAY, midnight
 from meshlab.wal.chain import Cursor, Links, follow
-from meshlab.wal.columns import read_framed
-from meshlab.wal.frame import PREV_KEY, SUM_ENDING, read_tail
+from meshlab.wal.columns import Framed, read_framed
+from meshlab.wal.frame import PREV_KEY, SUM_ENDING
+from meshlab.wal.gather import (
+    Loose,
+    Stretch,
+    Work,
+    is_utf8,
+    keep_framed,
+    keep_saved,
+    read_uncovered,
+    reject_lines,
+)
 from meshlab.wal.lines import (
     DIALECTS,
     NO_TIME,
@@ -33,20 +41,7 @@ from meshlab.wal.lines import (
     md5_digests,
     read_endings,
 )
-from meshlab.wal.salvage import Piece, split_run
-
-class Stretch(NamedTuple):
-    """Bytes of one segment to classify: whole lines, and no frame in part.
-
-    ``data`` is padded (see ``lines``), ``size`` counts the real bytes; ``first_line``
-    is the number of the first physical line.
-    """
-
-    segment: str
-    base: int
-    data: Any
-    size: int
-    first_line: int
+from meshlab.wal.salvage import Piece
 
 
 @dataclass(slots=True)
@@ -74,64 +69,21 @@ class _Frames(NamedTuple):
     links: Links
 
 
-class _Loose(NamedTuple):
-    """One event read outside the regular path; positions as in ``Block``."""
-
-    start: int
-    nbytes: int
-    line: int
-    seq: int
-    time: int
-    dialect: int
-    event_start: int
-    event_stop: int
-    key_start: int
-    key_stop: int
-    parsed: Parsed
-
-
-@dataclass(slots=True)
-class _Work:
-    """What is gathered on the way through a stretch."""
-
-    stretch: Stretch
-    lines: Lines
-    text: memoryview
-    rejects: list[Reject] = field(default_factory=list)
-    loose: list[_Loose] = field(default_factory=list)
-    saved: list[Piece] = field(default_factory=list)  # frames out of runs, in log order
-    blanks: int = 0
-    blank_bytes: int = 0
-    pieces: int = 0
-
-    def line_at(self, position: int) -> int:
-        """The physical line number of a position in the stretch."""
-        return int(np.searchsorted(self.lines.start, position, side="right")) - 1 + self.stretch.first_line
-
-    def reject(self, start: int, end: int, kind: str, reason: str) -> None:
-        """Note a reject; an empty one is a finding about the event that starts there."""
-        place = self.stretch.base + start
-        raw = bytes(self.text[start:end])
-        self.rejects.append(Reject(self.stretch.segment, self.line_at(start), place, end - start, kind, reason, raw))
-
-
 def classify(stretch: Stretch, cursor: Cursor, digests: Digests = md5_digests) -> Classified:
     """Classify a stretch; the sums come from ``digests``, the chain goes on from ``cursor``."""
     lines = find_lines(stretch.data, stretch.size)
     endings = read_endings(lines)
-    work = _Work(stretch, lines, memoryview(stretch.data))
+    work = Work(stretch, lines, memoryview(stretch.data))
     frames = _valid_frames(lines, endings, digests)
     covered = _covered(len(lines), frames.first, frames.last)
-    _read_uncovered(work, np.flatnonzero(~covered))
+    read_uncovered(work, np.flatnonzero(~covered))
     repeated, end = _follow_chain(work, frames, cursor)
     covered &= ~repeated & ~_unreadable_text(work, covered & ~repeated)
     block = _assemble(work, endings, np.flatnonzero(covered), cursor.effective)
     if len(block.effective):
         end = end._replace(effective=int(block.effective[-1]))
     work.rejects.sort(key=lambda reject: (reject.offset, reject.nbytes))
-    return Classified(
-        block, work.rejects, _claims(block), len(lines), work.blanks, work.blank_bytes, work.pieces, end
-    )
+    return Classified(block, work.rejects, _claims(block), len(lines), work.blanks, work.blank_bytes, work.pieces, end)
 
 
 # Frames
@@ -160,7 +112,7 @@ def _covered(count: int, first: Any, last: Any) -> Any:
     return np.cumsum(edges[:-1]) > 0
 
 
-def _follow_chain(work: _Work, frames: _Frames, cursor: Cursor) -> tuple[Any, Cursor]:
+def _follow_chain(work: Work, frames: _Frames, cursor: Cursor) -> tuple[Any, Cursor]:
     """Follow the chain over regular and salvaged frames, in log order.
 
     Notes gaps and repeated frames, reads the salvaged frames that are not repeated,
@@ -179,12 +131,12 @@ def _follow_chain(work: _Work, frames: _Frames, cursor: Cursor) -> tuple[Any, Cu
         if finding.repeated:
             seen.append(index)
             stop = work.lines.end[frames.last[index]] if index < regular else work.saved[index - regular].end
-            _reject_lines(work, int(start[index]), int(stop), "duplicate-frame", finding.reason)
+            reject_lines(work, int(start[index]), int(stop), "duplicate-frame", finding.reason)
         else:
             work.reject(int(start[index]), int(start[index]), "chain-gap", finding.reason)
     for index, piece in enumerate(work.saved, regular):
         if index not in seen:
-            _read_saved(work, piece)
+            keep_saved(work, piece)
     repeated = np.array([index for index in seen if index < regular], np.int64)
     return _covered(len(work.lines), frames.first[repeated], frames.last[repeated]), end
 
@@ -196,199 +148,23 @@ def _saved_links(saved: list[Piece]) -> Links:
     return Links(first, last, np.array([t.prev for t in tails], "S16"), np.array([t.sum for t in tails], "S16"))
 
 
-def _reject_lines(work: _Work, start: int, end: int, kind: str, reason: str) -> None:
-    """One reject per physical line in a range."""
-    while start < end:
-        newline = bytes(work.text[start:end]).find(b"\n")
-        stop = end if newline < 0 else start + newline + 1
-        work.reject(start, stop, kind, reason)
-        start = stop
-
-
-def _unreadable_text(work: _Work, covered: Any) -> Any:
+def _unreadable_text(work: Work, covered: Any) -> Any:
     """Reject the lines of valid frames that are not UTF-8 (no writer of ours makes them)."""
     mask = np.zeros(len(covered), bool)
-    if _is_utf8(work.text[: work.stretch.size]):
+    if is_utf8(work.text[: work.stretch.size]):
         return mask
     for row in np.flatnonzero(covered).tolist():
         start, end = int(work.lines.start[row]), int(work.lines.end[row])
-        if not _is_utf8(work.text[start:end]):
+        if not is_utf8(work.text[start:end]):
             mask[row] = True
             work.reject(start, end, "not-utf8", "the sum holds but the text is not UTF-8")
     return mask
 
 
-def _is_utf8(text: memoryview) -> bool:
-    decoder = _utf8_decoder()
-    try:
-        for at in range(0, len(text), _CACHED):
-            decoder.decode(text[at : at + _CACHED])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-_utf8_decoder = codecs.getincrementaldecoder("utf-8")
-_CACHED = 64 << 10
-
-
-# Lines no regular frame covers
-
-
-def _read_uncovered(work: _Work, rows: Any) -> None:
-    """Read foreign lines; runs of lines that are none go to salvage as a whole."""
-    run: list[int] = []
-    for row in rows.tolist():
-        if run and run[-1] != row - 1:
-            _salvage(work, run)
-            run = []
-        start, stop, end = (int(column[row]) for column in (work.lines.start, work.lines.stop, work.lines.end))
-        if start == stop:
-            work.blanks += 1
-            work.blank_bytes += end - start
-        elif (parsed := _parse(bytes(work.text[start:stop]))) is not None:
-            _keep_foreign(work, start, end, parsed)
-        else:
-            run.append(row)
-            continue
-        if run:
-            _salvage(work, run)
-            run = []
-    if run:
-        _salvage(work, run)
-
-
-def _parse(line: bytes) -> ParsedLine | None:
-    try:
-        return parse_line(line)
-    except (NotJson, OutsideFrame):
-        return None
-
-
-def _keep_foreign(work: _Work, start: int, end: int, parsed: ParsedLine) -> None:
-    """Take a foreign line as an event; its JSON is found by its own bytes."""
-    inside = bytes(work.text[start:end]).find(parsed.payload)
-    event_start = start + inside
-    micros = parse_time(parsed.time) if parsed.time is not None else None
-    work.loose.append(
-        _Loose(
-            start,
-            end - start,
-            work.line_at(start),
-            0,
-            NO_TIME if micros is None else micros,
-            DIALECTS.index(parsed.dialect),
-            event_start,
-            event_start + len(parsed.payload),
-            -1,
-            -1,
-            parsed.event,
-        )
-    )
-
-
-def _salvage(work: _Work, run: list[int]) -> None:
-    base, end = int(work.lines.start[run[0]]), int(work.lines.end[run[-1]])
-    rows: dict[int, list[Piece]] = {}
-    for piece in split_run(bytes(work.text[base:end])):
-        moved = piece._replace(start=base + piece.start, stop=base + piece.stop, end=base + piece.end)
-        rows.setdefault(work.line_at(moved.start), []).append(moved)
-        if piece.frame is not None:
-            work.saved.append(moved)
-        work.pieces += piece.frame.n if piece.frame is not None else 1
-    work.pieces -= len(run)
-    for pieces in rows.values():
-        _sort_pieces(work, pieces)
-
-
-def _sort_pieces(work: _Work, pieces: list[Piece]) -> None:
-    """Take the saved pieces that start on one physical line, reject the others."""
-    saved = sum(piece.saved for piece in pieces)
-    for piece in pieces:
-        if piece.foreign is not None:
-            _keep_foreign(work, piece.start, piece.end, piece.foreign)
-        elif piece.frame is None:
-            kind, reason = _reason(work, piece, glued=saved > 0)
-            work.reject(piece.start, piece.end, kind, reason)
-    if saved:
-        work.reject(pieces[0].start, pieces[0].start, "fused", f"{saved} saved from lines glued together")
-
-
-def _reason(work: _Work, piece: Piece, *, glued: bool) -> tuple[str, str]:
-    """The class of bytes that are no event, and why."""
-    raw = bytes(work.text[piece.start : piece.stop])
-    if piece.nul:
-        return "nul-run", f"{len(raw)} NUL bytes"
-    if glued:
-        return "fused", "the rest of lines glued together"
-    if read_tail(raw) is not None:
-        return "bad-sum", "the sum does not hold for the bytes before it"
-    if not _is_utf8(memoryview(raw)):
-        return "not-utf8", "the text is not UTF-8"
-    try:
-        parse_line(raw)
-    except OutsideFrame as error:
-        return "bad-sum", str(error)
-    except NotJson as error:
-        return "not-json", str(error)
-    return "not-json", "the line holds no event"
-
-
-# Framed lines outside the regular layout
-
-
-def _read_saved(work: _Work, piece: Piece) -> None:
-    """Take the lines of a salvaged frame as events."""
-    tail = piece.frame
-    assert tail is not None
-    start, seq = piece.start, tail.seq - tail.n + 1
-    for line in bytes(work.text[piece.start : piece.stop]).split(b"\n"):
-        stop = start + len(line)
-        end = piece.end if stop == piece.stop else stop + 1
-        _keep_framed(work, start, stop, end, seq)
-        start, seq = end, seq + 1
-
-
-def _keep_framed(work: _Work, start: int, stop: int, end: int, seq: int) -> None:
-    """Take one framed line as an event, by the Python decoder."""
-    line = bytes(work.text[start:stop])
-    try:
-        parse_json(line)
-        parts = _raw_map(line)
-        payload, time = bytes(parts["event"]), parse_json(bytes(parts["timestamp"]))
-        parsed = parse_event(payload)
-    except (NotJson, KeyError, msgspec.MsgspecError) as error:
-        work.reject(start, end, "not-json", f"the sum holds but the line is no event: {error}")
-        return
-    key = bytes(parts["key"]).strip(b'"') if "key" in parts else b""
-    event_start = start + line.find(payload)
-    key_start = start + line.rfind(b'"' + key + b'"') + 1 if key else -1
-    micros = parse_time(time) if isinstance(time, str) else None
-    work.loose.append(
-        _Loose(
-            start,
-            end - start,
-            work.line_at(start),
-            seq,
-            NO_TIME if micros is None else micros,
-            DIALECTS.index("meshlab"),
-            event_start,
-            event_start + len(payload),
-            key_start,
-            key_start + len(key) if key else -1,
-            parsed,
-        )
-    )
-
-
-_raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
 # The block
 
 
-def _assemble(work: _Work, endings: Endings, rows: Any, floor: int) -> Block:
+def _assemble(work: Work, endings: Endings, rows: Any, floor: int) -> Block:
     """Framed rows and loose ones as one block in log order; ``floor`` bounds effective time."""
     lines, stretch = work.lines, work.stretch
     framed = read_framed(lines, rows, endings.body[rows])
@@ -401,7 +177,7 @@ def _assemble(work: _Work, endings: Endings, rows: Any, floor: int) -> Block:
             keep[row] = False
             line = int(rows[row])
             seq = int(endings.seq[line])
-            _keep_framed(work, int(lines.start[line]), int(lines.stop[line]), int(lines.end[line]), seq)
+            keep_framed(work, int(lines.start[line]), int(lines.stop[line]), int(lines.end[line]), seq)
         else:
             parsed[row] = event
             framed.op[row] = event.op
@@ -425,7 +201,7 @@ def _assemble(work: _Work, endings: Endings, rows: Any, floor: int) -> Block:
     return Block(stretch.segment, stretch.base, stretch.data, effective=effective, parsed=parsed, **columns)
 
 
-def _parse_odd(work: _Work, framed: Any, row: int) -> Parsed | None:
+def _parse_odd(work: Work, framed: Framed, row: int) -> Parsed | None:
     """The event of a framed row that is not plain, or None when its layout is not ours."""
     if not framed.regular[row]:
         return None
@@ -436,14 +212,14 @@ def _parse_odd(work: _Work, framed: Any, row: int) -> Parsed | None:
 
 
 def _merge(
-    columns: dict[str, Any], parsed: dict[int, Parsed], keep: Any, loose: list[_Loose]
+    columns: dict[str, Any], parsed: dict[int, Parsed], keep: Any, loose: list[Loose]
 ) -> tuple[dict[str, Any], dict[int, Parsed]]:
     """Put loose events among the framed rows, in log order."""
     kept = np.flatnonzero(keep)
     order_of = {int(row): index for index, row in enumerate(kept.tolist())}
     events = {order_of[row]: event for row, event in parsed.items()}
     events |= {len(kept) + index: event.parsed for index, event in enumerate(loose)}
-    added: dict[str, Any] = {name: [getattr(event, name) for event in loose] for name in _Loose._fields[:-1]}
+    added: dict[str, Any] = {name: [getattr(event, name) for event in loose] for name in Loose._fields[:-1]}
     added["op"] = [event.parsed.op for event in loose]
     added["plain"] = [False] * len(loose)
     merged = {
@@ -473,7 +249,9 @@ def _claims(block: Block) -> list[Claim]:
         if event.op == OTHER and block.seq[row] and payload.startswith(b'{"Recovered":'):
             told = parse_json(payload)["Recovered"]
             if isinstance(told, dict) and isinstance(told.get("md5"), str):
-                claims.append(Claim(str(told.get("segment")), _int(told.get("offset")), _int(told.get("bytes")), told["md5"]))
+                claims.append(
+                    Claim(str(told.get("segment")), _int(told.get("offset")), _int(told.get("bytes")), told["md5"])
+                )
     return claims
 
 

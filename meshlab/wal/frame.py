@@ -43,9 +43,7 @@ COUNT_KEY = b',"n":'
 MAX_SEQ_DIGITS = 19
 MAX_KEY = 64
 _KEY = re.compile(r"[!#-\[\]-~]{1,64}", re.ASCII)
-_TAIL = re.compile(
-    rb',"seq":(\d{1,19}),"n":(\d{1,8}),"prev":"([0-9a-f]{16})","sum":"([0-9a-f]{16})"\}\Z'
-)
+_TAIL = re.compile(rb',"seq":(\d{1,19}),"n":(\d{1,8}),"prev":"([0-9a-f]{16})","sum":"([0-9a-f]{16})"\}\Z')
 _MEMBER = re.compile(rb',"seq":\d{1,19}\}\s*\Z')
 
 
@@ -97,7 +95,9 @@ def write_frame(events: Sequence[bytes], time: str, *, seq: int, prev: bytes, ke
     lines = [b"%b%b%b%d" % (head, event, mark, number) for number, event in enumerate(events, seq)]
     body = b"}\n".join(lines) + b',"n":%d,"prev":"%b"' % (len(events), prev)
     if len(body) + SUM_ENDING + 1 > MAX_FRAME:
-        raise FrameTooLarge(f"the batch of {len(events)} events makes a frame of {len(body)} bytes; the limit is {MAX_FRAME}")
+        raise FrameTooLarge(
+            f"the batch of {len(events)} events makes a frame of {len(body)} bytes; the limit is {MAX_FRAME}"
+        )
     digest = frame_sum(body)
     return Frame(body + SUM_KEY + digest + b'"}\n', seq, last, digest)
 

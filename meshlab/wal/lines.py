@@ -158,7 +158,9 @@ def read_endings(lines: Lines) -> Endings:
     closes = np.zeros(count, bool)
     rows = np.flatnonzero(room >= SUM_ENDING)
     stop = lines.stop[rows]
-    closes[rows] = lines.word_is(stop - SUM_ENDING, SUM_KEY) & _byte_is(lines, stop - 2, b'"') & _byte_is(lines, stop - 1, b"}")
+    closes[rows] = (
+        lines.word_is(stop - SUM_ENDING, SUM_KEY) & _byte_is(lines, stop - 2, b'"') & _byte_is(lines, stop - 1, b"}")
+    )
 
     seq, n, body = np.zeros(count, np.int64), np.zeros(count, np.int64), lines.stop.copy()
     whole = closes & (room > 2 * SUM_ENDING)

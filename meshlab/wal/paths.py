@@ -67,7 +67,9 @@ def user_root(store: Path, uid: str) -> Path:
     if stat.S_ISLNK(mode):
         raise BadUserId(f"user id {uid!r}: {root} is a symbolic link", hint="a user's directory must be a real one")
     if not stat.S_ISDIR(mode):
-        raise StorageError(f"{root} is not a directory", hint="a file stands where a user's directory should be: move it away")
+        raise StorageError(
+            f"{root} is not a directory", hint="a file stands where a user's directory should be: move it away"
+        )
     if _is_case_blind(root):
         _refuse_case_twin(store, uid)
     return root
@@ -77,16 +79,22 @@ def existing_user(store: Path, uid: str) -> Path:
     """The directory of a user that must be there.  Raises ``NotFound``."""
     root = user_root(store, uid)
     if not store.is_dir():
-        raise NotFound(f"store {store} does not exist", hint="check --store or $MESH_STORE; the first append creates a store")
+        raise NotFound(
+            f"store {store} does not exist", hint="check --store or $MESH_STORE; the first append creates a store"
+        )
     if not root.is_dir():
-        raise NotFound(f"user {uid!r} is not in {store}", hint="'meshlab stats' lists the users; the first append creates one")
+        raise NotFound(
+            f"user {uid!r} is not in {store}", hint="'meshlab stats' lists the users; the first append creates one"
+        )
     return root
 
 
 def user_ids(store: Path) -> list[str]:
     """The uids in a store, sorted.  Raises ``NotFound`` when there is no store."""
     if not store.exists():
-        raise NotFound(f"store {store} does not exist", hint="check --store or $MESH_STORE; the first append creates a store")
+        raise NotFound(
+            f"store {store} does not exist", hint="check --store or $MESH_STORE; the first append creates a store"
+        )
     with storage_errors("list", store), os.scandir(store) as entries:
         return sorted(e.name for e in entries if _UID.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
 
@@ -133,4 +141,6 @@ def _refuse_case_twin(store: Path, uid: str) -> None:
         raise StorageError(f"cannot list {store}: {error.strerror}") from error
     for name in names:
         if name != uid and name.lower() == uid.lower():
-            raise BadUserId(f"user id {uid!r} differs only by case from the existing {name!r}", hint="use the existing spelling")
+            raise BadUserId(
+                f"user id {uid!r} differs only by case from the existing {name!r}", hint="use the existing spelling"
+            )

@@ -19,12 +19,25 @@ import numpy as np
 
 from meshlab.errors import storage_errors
 from meshlab.wal.chain import LONG_AGO, MIDDLE, ORIGIN, UNKNOWN, Cursor
-from meshlab.wal.classify import Classified, Stretch, classify
+from meshlab.wal.classify import Classified, classify
 from meshlab.wal.frame import MAX_FRAME, is_member, read_tail
+from meshlab.wal.gather import Stretch
 from meshlab.wal.lines import PAD, Block, Claim, Digests, Reject, md5_digests
 from meshlab.wal.paths import LOCK, segment_name
 
-__all__ = ["LONG_AGO", "MIDDLE", "ORIGIN", "UNKNOWN", "Cursor", "Part", "SegmentScan", "Tally", "resolve", "scan_segment"]
+__all__ = [
+    "LONG_AGO",
+    "MIDDLE",
+    "ORIGIN",
+    "UNKNOWN",
+    "Cursor",
+    "Part",
+    "SegmentScan",
+    "Tally",
+    "resolve",
+    "scan_segment",
+    "tail_run",
+]
 
 CHUNK = 16 << 20
 _KEPT = 64 << 10
@@ -149,7 +162,7 @@ class SegmentScan:
 
     def _set_tail_aside(self, file: Any, size: int) -> None:
         """Bytes a live writer has begun but not ended are no reject."""
-        run = _tail_run(self.rejects, size)
+        run = tail_run(self.rejects, size)
         if not run or not _is_being_written(self.path.parent / LOCK, file, size):
             return
         self._count_rejects(run, -1)
@@ -225,7 +238,7 @@ def _line_start(data: Any, stop: int) -> int:
         step *= 4
 
 
-def _tail_run(rejects: Sequence[Reject], size: int) -> list[Reject]:
+def tail_run(rejects: Sequence[Reject], size: int) -> list[Reject]:
     """The rejects at the very end of a segment that an interrupted write may have left.
 
     A whole frame that fails its sum, or a whole line of anything else, is damage.
@@ -277,7 +290,7 @@ def resolve(parts: Sequence[Part]) -> list[Reject]:
         for claim in part.claims:
             torn |= _claimed(claim, [r for other in parts for r in other.rejects if r.segment == claim.segment])
     for part in reversed(parts):
-        torn |= {(r.segment, r.offset) for r in _tail_run(part.rejects, part.tally.bytes - part.tally.open_tail_bytes)}
+        torn |= {(r.segment, r.offset) for r in tail_run(part.rejects, part.tally.bytes - part.tally.open_tail_bytes)}
         if part.last_event >= 0:
             break
     return [

@@ -1,0 +1,181 @@
+"""What a writer finds at the end of a log: the last valid frame, and what a crash left.
+
+Only tails are read.  Nothing is ever cut off: a torn run is ended by a newline and named
+by a ``Recovered`` frame, so that readers know it from damage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from meshlab.errors import storage_errors
+from meshlab.wal.chain import MIDDLE
+from meshlab.wal.classify import classify
+from meshlab.wal.frame import LINE_START, MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, read_frame, read_tail
+from meshlab.wal.gather import Stretch
+from meshlab.wal.lines import padded
+from meshlab.wal.paths import segment_days, segment_name
+from meshlab.wal.reader import tail_run
+
+_LOOK = 64 << 10
+_HIGHEST_CLAIM = 1 << 62
+_FRAME_STARTS = re.compile(re.escape(LINE_START))
+
+
+class Torn(NamedTuple):
+    """Bytes at the end of a segment that an interrupted write left behind."""
+
+    segment: str
+    offset: int
+    nbytes: int
+    md5: str
+    reason: str
+
+    def event(self) -> bytes:
+        """The JSON of the ``Recovered`` event that names these bytes."""
+        return b'{"Recovered":{%b,"reason":"%b"}}' % (self.name(), self.reason.encode())
+
+    def name(self) -> bytes:
+        """The part of the event that identifies the bytes."""
+        return b'"segment":"%b","offset":%d,"bytes":%d,"md5":"%b"' % (
+            self.segment.encode(),
+            self.offset,
+            self.nbytes,
+            self.md5.encode(),
+        )
+
+
+class LogEnd(NamedTuple):
+    """Where a log ends: its newest segment (None for an empty log) and how to go on.
+
+    ``seq`` and ``sum`` are those to count on from; ``newline`` tells that the newest
+    segment does not end with one; ``torn`` lists the runs no ``Recovered`` frame names.
+    """
+
+    segment: str | None
+    size: int
+    seq: int
+    sum: bytes
+    newline: bool
+    torn: list[Torn]
+
+
+EMPTY = LogEnd(None, 0, 0, NO_SUM, False, [])
+
+
+def find_end(root: Path) -> LogEnd:
+    """Look at the ends of all segments of a log.
+
+    Reads backwards to the last valid frame, which is in the last bytes of any log that
+    meshlab wrote to; a log of foreign lines alone is searched once.
+    """
+    days = segment_days(root)
+    if not days:
+        return EMPTY
+    torn = [run for day in days if (run := find_torn(root, day)) and not _is_named(root, days, run)]
+    seq, total = 0, NO_SUM
+    for day in reversed(days):
+        frame, claimed = last_frame(root / segment_name(day))
+        seq = max(seq, claimed)
+        if frame is not None:
+            seq, total = max(seq, frame.seq), frame.sum
+            break
+    size, newline = _size(root / segment_name(days[-1]))
+    return LogEnd(days[-1], size, seq, total, newline, torn)
+
+
+def look_behind(root: Path, end: LogEnd) -> LogEnd:
+    """The end of the log when others have added to the segment ``end`` knows.
+
+    Only bytes behind ``end.size`` are looked at for frames.
+    """
+    assert end.segment is not None
+    path = root / segment_name(end.segment)
+    frame, claimed = last_frame(path, floor=end.size)
+    seq, total = (max(claimed, frame.seq), frame.sum) if frame else (max(claimed, end.seq), end.sum)
+    run = find_torn(root, end.segment)
+    size, newline = _size(path)
+    return LogEnd(end.segment, size, seq, total, newline, [run] if run else [])
+
+
+def find_torn(root: Path, day: str) -> Torn | None:
+    """The torn run at the end of a segment, if there is one."""
+    with _mapped(root / segment_name(day)) as text:
+        size, look = len(text), _LOOK
+        while size:
+            start = max(0, size - look)
+            start = text.find(b"\n", start) + 1 if start else 0
+            stretch = Stretch(day, start, padded(text[start:size]), size - start, 1)
+            run = tail_run(classify(stretch, MIDDLE).rejects, size)
+            if start and look < 8 * MAX_FRAME and (start == size or (run and run[0].offset == start)):
+                look *= 8
+                continue
+            if not run:
+                return None
+            offset = run[0].offset
+            md5 = hashlib.md5(text[offset:size], usedforsecurity=False).hexdigest()
+            return Torn(day, offset, size - offset, md5, "torn")
+    return None
+
+
+def last_frame(path: Path, floor: int = 0) -> tuple[Tail | None, int]:
+    """The last valid frame of a segment, and the highest seq claimed behind it by a broken one."""
+    claimed = 0
+    with _mapped(path) as text:
+        stop = len(text)
+        while (at := text.rfind(SUM_KEY, floor, stop)) >= 0:
+            end = at + SUM_ENDING
+            tail = read_tail(text[max(0, end - 128) : end])
+            if tail is not None:
+                if _holds(text, floor, end, tail.n):
+                    return tail, claimed
+                if text[end : end + 1] in (b"", b"\n", b"\r") and tail.seq < _HIGHEST_CLAIM:
+                    claimed = max(claimed, tail.seq)
+            stop = at
+    return None, claimed
+
+
+def _holds(text: mmap.mmap | bytes, floor: int, end: int, n: int) -> bool:
+    """Whether a frame of ``n`` lines that stops at ``end`` is valid, wherever its line starts."""
+    line = second = end
+    for _ in range(n):
+        second, line = line, text.rfind(b"\n", floor, line)
+        if line < 0:
+            break
+    first = text[max(line + 1, floor) : second]
+    starts = [match.start() for match in _FRAME_STARTS.finditer(first)][-32:]
+    return any(read_frame(text[max(line + 1, floor) + at : end]) is not None for at in reversed(starts))
+
+
+def _is_named(root: Path, days: list[str], run: Torn) -> bool:
+    """Whether a ``Recovered`` frame for these bytes stands in this segment or a later one."""
+    for day in days:
+        if day >= run.segment:
+            with _mapped(root / segment_name(day)) as text:
+                if text.find(b'{"Recovered":{' + run.name()) >= 0:
+                    return True
+    return False
+
+
+def _size(path: Path) -> tuple[int, bool]:
+    with _mapped(path) as text:
+        return len(text), len(text) > 0 and text[len(text) - 1 :] != b"\n"
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
+    """The bytes of a file, mapped; an empty file cannot be."""
+    with storage_errors("read", path), open(path, "rb") as file:
+        try:
+            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            yield b""
+            return
+        with view:
+            yield view

@@ -1,0 +1,424 @@
+"""Appending to a user's log, durably, from many threads and processes at once.
+
+Threads of one writer share writes and syncs (group commit): the first that finds nobody
+at work leads, writes the frames of all that wait with one ``write(2)``, syncs once, and
+wakes them.  Processes exclude each other by ``wal.lock``.  docs/crash.md tells the steps
+and what a crash between them leaves.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from meshlab.errors import BadEvent, WalPoisoned, WriteFailed, storage_errors
+from meshlab.events import MeshEvent, encode_event
+from meshlab.times import DAY, day_of, format_time, midnight
+from meshlab.wal.files import REAL_FILES, Files
+from meshlab.wal.frame import MAX_FRAME, check_key, write_frame
+from meshlab.wal.lock import Hint, LockFile, Poison
+from meshlab.wal.paths import LOCK, segment_name
+from meshlab.wal.recovery import LogEnd, find_end, look_behind
+
+Durability = Literal["commit", "os"]
+Event = MeshEvent | Mapping[str, Any]
+
+_HEAL_STEP = 4 << 20
+
+
+class Receipt(NamedTuple):
+    """Where an append stands in the log; with durability ``commit`` it is on disk.
+
+    ``first_seq`` and ``last_seq`` are equal for one event; ``offset`` is that of the
+    first line in ``segment``, ``nbytes`` the size of the frame.
+    """
+
+    first_seq: int
+    last_seq: int
+    segment: str
+    offset: int
+    nbytes: int
+
+    @property
+    def lsn(self) -> str:
+        """The log sequence number of the first event, ``YYYYMMDD:offset``."""
+        return f"{self.segment}:{self.offset}"
+
+
+class _Request:
+    """One append under way: what to write, and where its thread waits."""
+
+    __slots__ = ("error", "events", "gate", "heir", "key", "nbytes", "receipt")
+
+    def __init__(self, events: list[bytes], key: bytes | None) -> None:
+        self.events = events
+        self.key = key
+        self.nbytes = sum(map(len, events))
+        self.receipt: Receipt | None = None
+        self.error: Exception | None = None
+        self.gate: threading.Lock | None = None
+        self.heir = False
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Writer:
+    """Appends to the log of one user.
+
+    ``durability="commit"`` returns when the events are on disk, ``"os"`` when they are
+    with the operating system: they survive a crash of the process, not of the machine.
+    Nothing is touched before the first append, which creates what is missing.  A write
+    or sync that fails ends this writer for good; a new one repairs and goes on.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        durability: Durability = "commit",
+        files: Files = REAL_FILES,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        if durability not in ("commit", "os"):
+            raise ValueError(f"durability is 'commit' or 'os', not {durability!r}")
+        self.root = Path(root)
+        self.durability = durability
+        self._files = files
+        self._clock = clock
+        self._forget()
+
+    def _forget(self) -> None:
+        """Start anew: on creation, and in a forked child, where nothing may be shared."""
+        self._pid = os.getpid()
+        self._mutex = threading.Lock()
+        self._queue: list[_Request] = []
+        self._busy = False
+        self._lock: LockFile | None = None
+        self._fd: int | None = None
+        self._day: str | None = None
+        self._end: LogEnd | None = None
+        self._listed = (0, 0)
+        self._synced = 0
+        self._named: str | None = None
+        self._created: list[Path] = []
+        self._failed: WalPoisoned | None = None
+
+    def append(self, event: Event, *, key: str | None = None) -> Receipt:
+        """Append one event; returns when it is as durable as the writer promises.
+
+        Raises ``BadEvent`` before anything is written, ``WriteFailed`` when the outcome
+        is unknown, ``WalPoisoned`` after that.
+        """
+        return self._submit(_Request([encode_event(event)], check_key(key) if key is not None else None))
+
+    def append_many(self, events: Iterable[Event], *, key: str | None = None) -> Receipt:
+        """Append a batch as one frame: all of it or nothing is in the log.
+
+        Raises ``BadEvent`` naming the first event that is not valid, ``FrameTooLarge``.
+        """
+        encoded = []
+        for event in events:
+            try:
+                encoded.append(encode_event(event))
+            except BadEvent as error:
+                raise type(error)(f"event {len(encoded)} of the batch: {error.message}", hint=error.hint) from None
+        if not encoded:
+            raise BadEvent("the batch is empty")
+        return self._submit(_Request(encoded, check_key(key) if key is not None else None))
+
+    def close(self) -> None:
+        """Close the files; a later append opens them again."""
+        with self._mutex:
+            self._close_files()
+
+    # Group commit
+
+    def _submit(self, request: _Request) -> Receipt:
+        if self._pid != os.getpid():
+            self._forget()
+        with self._mutex:
+            self._queue.append(request)
+            if self._busy:
+                request.gate = threading.Lock()
+                request.gate.acquire()
+            else:
+                self._busy = True
+        if request.gate is not None:
+            self._wait(request, request.gate)
+        if request.receipt is None and request.error is None:
+            self._lead()
+        if request.error is not None:
+            raise request.error
+        assert request.receipt is not None
+        return request.receipt
+
+    def _wait(self, request: _Request, gate: threading.Lock) -> None:
+        """Wait to be served or to inherit the lead; interrupted, pass on what is owed to others."""
+        try:
+            gate.acquire()
+        except BaseException:
+            with self._mutex:
+                if request in self._queue and not request.heir:
+                    self._queue.remove(request)
+            if request.heir:
+                self._lead()
+            raise
+
+    def _lead(self) -> None:
+        """Commit what waits, hand the lead to the next that came meanwhile, wake the rest."""
+        with self._mutex:
+            batch = self._take_batch()
+        try:
+            self._commit(batch)
+        except Exception as error:
+            _fail(batch, error)
+        except BaseException:
+            _fail(batch, WriteFailed(f"{self.root}: the append was interrupted"))
+            raise
+        finally:
+            with self._mutex:
+                heir = self._queue[0] if self._queue else None
+                self._busy = heir is not None
+                if heir is not None:
+                    heir.heir = True
+            # The next leader first: the disk idles until it runs.
+            for request in [heir, *batch] if heir is not None else batch:
+                if request.gate is not None:
+                    request.gate.release()
+
+    def _take_batch(self) -> list[_Request]:
+        """As many requests as one write may hold, at least one."""
+        total = count = 0
+        for request in self._queue:
+            total += request.nbytes
+            if count and total > MAX_FRAME:
+                break
+            count += 1
+        batch, self._queue = self._queue[:count], self._queue[count:]
+        return batch
+
+    def _commit(self, batch: list[_Request]) -> None:
+        if self._failed is not None:
+            raise self._failed
+        with storage_errors("append to", self.root):
+            lock = self._open()
+        lock.acquire()
+        try:
+            receipts = self._write(lock, batch, self._find_place(lock))
+        finally:
+            lock.release()
+        if self.durability == "commit":
+            self._sync(lock)
+        for request, receipt in receipts:
+            request.receipt = receipt
+
+    # Finding the place
+
+    def _open(self) -> LockFile:
+        if self._lock is None:
+            self._create_directories()
+            self._lock = LockFile(self.root / LOCK, self._files)
+        return self._lock
+
+    def _create_directories(self) -> None:
+        missing = []
+        path = self.root
+        while not path.is_dir():
+            missing.append(path)
+            path = path.parent
+        for path in reversed(missing):
+            try:
+                self._files.mkdir(path)
+            except FileExistsError:
+                if not path.is_dir():
+                    raise
+            self._created.append(path)
+
+    def _find_place(self, lock: LockFile) -> LogEnd:
+        """Where the log ends, under the lock: from the hint if it can be believed, else from the log."""
+        hint, poison = lock.read()
+        if poison is not None:
+            if self._end is not None:
+                self._failed = WalPoisoned(f"{self.root}: a write or sync of {segment_name(poison.segment)} failed")
+                raise self._failed
+            self._heal(lock, poison)
+        with storage_errors("read the log in", self.root):
+            if self._end is None or hint is None or self._has_newer(hint.segment):
+                return find_end(self.root)
+            end = LogEnd(hint.segment, hint.size, hint.seq, hint.sum, False, [])
+            size = self._open_segment(hint.segment)
+            return end if size == hint.size else look_behind(self.root, end)
+
+    def _has_newer(self, segment: str) -> bool:
+        """Whether a segment newer than this one may exist: the directory has changed."""
+        changed = os.stat(self.root).st_mtime_ns
+        if self._listed[0] == changed and self._listed[1] - changed > 50_000_000:
+            return False
+        self._listed = (changed, time.time_ns())
+        newest = segment_name(segment)
+        return any(newest < name <= "wal-99991231.log" for name in os.listdir(self.root))
+
+    def _open_segment(self, day: str) -> int:
+        """Make the segment of a day the open one; returns its size."""
+        if self._fd is None or self._day != day:
+            self._close_segment()
+            self._fd = self._files.open(self.root / segment_name(day), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            self._day = day
+            self._synced = 0
+        return os.fstat(self._fd).st_size
+
+    def _close_segment(self) -> None:
+        if self._fd is not None:
+            self._files.close(self._fd)
+        self._fd = self._day = None
+
+    def _close_files(self) -> None:
+        self._close_segment()
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = self._end = None
+
+    def _heal(self, lock: LockFile, poison: Poison) -> None:
+        """Write the bytes again that a failed sync may have lost, sync, and clear the poison.
+
+        The one exception to append-only: the same bytes at the same place.  After a
+        failed sync the kernel holds pages clean that never reached the disk; only
+        writing them makes it try again.
+        """
+        path = self.root / segment_name(poison.segment)
+        with storage_errors("repair", path):
+            if path.exists():
+                fd = self._files.open(path, os.O_RDWR)
+                try:
+                    at, size = poison.offset, os.fstat(fd).st_size
+                    while at < size:
+                        data = os.pread(fd, min(_HEAL_STEP, size - at), at)
+                        at += self._files.pwrite(fd, data, at)
+                    self._files.sync(fd)
+                finally:
+                    self._files.close(fd)
+            lock.write_poison(None)
+
+    # Writing
+
+    def _write(self, lock: LockFile, batch: list[_Request], end: LogEnd) -> list[tuple[_Request, Receipt]]:
+        """Write the frames of a batch with one ``write(2)``, under the lock."""
+        now = self._clock()
+        day = max(day_of(now), end.segment or "")
+        if midnight(day) > now + 2 * DAY:
+            warnings.warn(
+                f"{self.root}: the newest segment {day} is days ahead of the clock", RuntimeWarning, stacklevel=2
+            )
+        with storage_errors("append to", self.root / segment_name(day)):
+            if end.segment not in (None, day):
+                self._leave(lock, end.segment)
+            if self._open_segment(day) > 0 and end.segment != day:
+                end = find_end(self.root)
+        data, receipts, after = _frames(
+            batch, end._replace(segment=day, size=self._open_segment(day)), format_time(now)
+        )
+        if receipts:
+            self._put(lock, day, data)
+            lock.write_hint(Hint(day, after.size, after.seq, after.sum))
+        self._end = after if receipts else self._end
+        return receipts
+
+    def _put(self, lock: LockFile, day: str, data: bytes) -> None:
+        assert self._fd is not None
+        try:
+            written = self._files.write(self._fd, data)
+        except OSError as error:
+            raise self._poison(lock, day, error) from error
+        if written != len(data):
+            raise self._poison(lock, day, f"only {written} of {len(data)} bytes were written")
+
+    def _leave(self, lock: LockFile, day: str | None) -> None:
+        """Sync the segment of an earlier day before the first frame of a new one."""
+        assert day is not None
+        self._open_segment(day)
+        assert self._fd is not None
+        try:
+            self._files.sync(self._fd)
+        except OSError as error:
+            raise self._poison(lock, day, error) from error
+
+    def _sync(self, lock: LockFile) -> None:
+        """Sync the open segment and, the first time in it, the directories that name it."""
+        assert self._fd is not None and self._end is not None and self._day is not None
+        try:
+            self._files.sync(self._fd)
+            if self._named != self._day:
+                self._sync_names()
+                self._named = self._day
+        except OSError as error:
+            lock.acquire()
+            try:
+                raise self._poison(lock, self._day, error) from error
+            finally:
+                lock.release()
+        self._synced = self._end.size
+
+    def _sync_names(self) -> None:
+        """Make the names on the way to the log durable, whoever made the files."""
+        for directory in dict.fromkeys([self.root, self.root.parent, *(path.parent for path in self._created)]):
+            self._files.sync_directory(directory)
+        self._created.clear()
+
+    def _poison(self, lock: LockFile, day: str, cause: OSError | str) -> WriteFailed:
+        """Refuse all further appends, here and in other processes; returns the error to raise."""
+        path = self.root / segment_name(day)
+        self._failed = WalPoisoned(f"{path}: an earlier write or sync failed")
+        try:
+            lock.write_poison(Poison(day, self._synced if self._day == day else 0))
+        except OSError:
+            # The disk takes nothing at all: this process refuses, others will fail for themselves.
+            self._failed = WalPoisoned(f"{path}: an earlier write or sync failed and could not be noted in {LOCK}")
+        reason = cause if isinstance(cause, str) else cause.strerror or str(cause)
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        return WriteFailed(f"cannot append to {path}: {reason}", hint=_FULL if full else None)
+
+
+_FULL = (
+    "the disk is full: free space, reopen the store, and look at the end of the log before sending these events again"
+)
+
+
+def _fail(batch: list[_Request], error: Exception) -> None:
+    for request in batch:
+        if request.receipt is None and request.error is None:
+            request.error = error
+
+
+def _frames(batch: list[_Request], end: LogEnd, time: str) -> tuple[bytes, list[tuple[_Request, Receipt]], LogEnd]:
+    """The bytes to append, the receipts they will earn, and the end of the log behind them.
+
+    What a crash left is ended by a newline and named first.  A frame that is too large
+    fails its own request only.
+    """
+    assert end.segment is not None
+    parts = [b"\n"] if end.newline else []
+    size, seq, total = end.size + len(parts), end.seq, end.sum
+    for torn in end.torn:
+        frame = write_frame([torn.event()], time, seq=seq + 1, prev=total)
+        parts.append(frame.data)
+        size, seq, total = size + len(frame.data), frame.last_seq, frame.sum
+    receipts = []
+    for request in batch:
+        try:
+            frame = write_frame(request.events, time, seq=seq + 1, prev=total, key=request.key)
+        except BadEvent as error:
+            request.error = error
+            continue
+        parts.append(frame.data)
+        receipts.append((request, Receipt(frame.first_seq, frame.last_seq, end.segment, size, len(frame.data))))
+        size, seq, total = size + len(frame.data), frame.last_seq, frame.sum
+    return b"".join(parts), receipts, LogEnd(end.segment, size, seq, total, False, [])
