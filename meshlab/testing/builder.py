@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -74,21 +75,15 @@ def build_store(
     mix = Mix(recall_share, delete_share, seal_share)
     _check(names, days, events, mix)
     _make_empty(root)
-    built = []
-    for uid, count in zip(names, _shares(len(names), events), strict=True):
+    counts = dict(zip(names, _shares(len(names), events), strict=True))
+    kinds: Counter[str] = Counter()
+    nbytes = 0
+    for uid, count in counts.items():
         traffic = Traffic(_seed(seed, uid, "traffic"), mix)
         log = _UserLog(root / uid, traffic, Frames(batch_share, key_share), Random(_seed(seed, uid, "frames")))
-        built.append((count, log.fill(moments(count, first_day, days, _seed(seed, uid, "moments")), progress), traffic))
-    kinds = {
-        kind: sum(traffic.counts[kind] for _, _, traffic in built) for kind in ("insert", "recall", "seal", "delete")
-    }
-    return BuiltStore(
-        root,
-        dict(zip(names, (count for count, _, _ in built), strict=True)),
-        events,
-        sum(size for _, size, _ in built),
-        kinds,
-    )
+        nbytes += log.fill(moments(count, first_day, days, _seed(seed, uid, "moments")), progress)
+        kinds.update(traffic.counts)
+    return BuiltStore(root, counts, events, nbytes, dict(kinds))
 
 
 def build_benchmark_log(

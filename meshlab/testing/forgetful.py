@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
 
@@ -131,12 +132,15 @@ class ForgetfulFiles(Files):
         keep_torn: bool = False,
         holes: bool = False,
         keep_names: bool = False,
+        keep: str = "",
     ) -> None:
         """Leave under ``root`` what a power cut would, and start anew from there.
 
         ``keep_torn``: of the bytes appended since the last sync a random part survives
         (with ``holes``, a stretch of it as NULs), and of each unsynced write in place a
         random start.  ``keep_names``: each unsynced name survives by the toss of a coin.
+        ``keep``: files whose name matches this pattern lose no byte (the system had
+        written them back by chance, and others not).
         Surviving files are new inodes: descriptors from before the crash can do no harm.
         """
         rng = rng or Random(0)
@@ -148,8 +152,10 @@ class ForgetfulFiles(Files):
             for inode, file in list(self._files.items()):
                 if file.path.is_relative_to(real):
                     del self._files[inode]
-                    if _still(file.path, inode):
+                    if _still(file.path, inode) and not fnmatchcase(file.path.name, keep):
                         _replace(file.path, _survivor(file, rng, keep_torn, holes))
+                    elif _still(file.path, inode):
+                        _replace(file.path, file.path.read_bytes())
             self._new_names -= set(_below(self._new_names, real))
 
     def _learn(self, path: Path) -> None:

@@ -211,6 +211,14 @@ def test_keep_names_keeps_some_unsynced_names(disk, tmp_path):
     assert 5 < kept < 35
 
 
+def test_a_file_written_back_by_chance_keeps_what_others_lose(disk, tmp_path):
+    for name in ("log", "lock"):
+        disk.write(synced_file(disk, tmp_path / name, b"old"), b" new")
+    disk.crash(tmp_path, keep="lock")
+    assert (tmp_path / "log").read_bytes() == b"old"
+    assert (tmp_path / "lock").read_bytes() == b"old new"
+
+
 def test_a_descriptor_from_before_the_crash_does_no_harm(disk, tmp_path):
     fd = synced_file(disk, tmp_path / "log", b"first")
     disk.write(fd, b"second")
