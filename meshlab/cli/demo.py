@@ -1,0 +1,129 @@
+"""``meshlab demo``: the main job on sample data, from one command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meshlab.cli.findings import report
+from meshlab.cli.notebook import render_notebook
+from meshlab.cli.output import Settings, finish, format_option, say, write_rows
+from meshlab.cli.sample import build_store, repository_folder
+from meshlab.errors import storage_errors
+from meshlab.events import OPS
+from meshlab.wal.lines import DIALECTS
+
+SAMPLE = ("data", "samples", "store")
+NOTEBOOK = "01_replay.ipynb"
+
+SIZES = ("uid", "days", "bytes", "events", "live", "orphans", "rejects")
+KINDS = ("uid", *OPS, *(f"in {dialect}" for dialect in DIALECTS))
+
+
+@click.command("demo")
+@click.option("--events", type=click.IntRange(1), help="Build a store of this many events first.")
+@click.option("--users", type=click.IntRange(1), default=6, show_default=True, help="Users of the store to build.")
+@click.option("--days", type=click.IntRange(1), default=10, show_default=True, help="Days of the store to build.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True, help="For results."
+)
+@format_option
+@click.pass_obj
+def command(settings: Settings, events: int | None, users: int, days: int, out: Path, fmt: str) -> None:
+    """Run the main job on sample data.
+
+    It verifies a store, loads it to Arrow, replays every user, and runs the first
+    notebook.  The store is the sample that comes with meshlab, the one given by
+    --store, or with --events a new one under --out.
+    """
+    with storage_errors("create", out):
+        out.mkdir(parents=True, exist_ok=True)
+    path = build_store(out / "store", events, users, days) if events else _sample(settings)
+    store = Settings(str(path)).open()
+    kinds = _verify(store)
+    rows = _rows(store)
+    _show(rows, fmt)
+    _render(path, out)
+    _say_next(path, rows)
+    finish(damage=report(kinds))
+
+
+def _sample(settings: Settings) -> Path:
+    return Path(settings.store) if settings.store else repository_folder(*SAMPLE)
+
+
+def _verify(store: Any) -> list[str]:
+    """Check every frame of every user; returns the classes of all rejects."""
+    results = [store[uid].verify() for uid in store.users()]
+    tallies = [tally for result in results for tally in result.tallies]
+    say(f"verified {len(tallies):,} segments, {sum(tally.bytes for tally in tallies):,} bytes")
+    return [reject.kind for result in results for reject in result.rejects]
+
+
+def _rows(store: Any) -> list[dict[str, Any]]:
+    """One row per user: what its log holds and what lives after replay."""
+    events = store.events()
+    table = events.to_arrow()
+    say(f"loaded {table.num_rows:,} events to Arrow, {table.nbytes:,} bytes")
+    ops, dialects = _count_by(table, "op"), _count_by(table, "dialect")
+    rejects = Counter(events.rejects.column("uid").to_pylist())
+    segments = events.segments.to_pylist()
+    return [
+        {
+            "uid": uid,
+            "days": sum(row["uid"] == uid for row in segments),
+            "bytes": sum(row["bytes"] for row in segments if row["uid"] == uid),
+            "events": sum(ops[uid, op] for op in OPS),
+            **{op: ops[uid, op] for op in OPS},
+            **{f"in {dialect}": dialects[uid, dialect] for dialect in DIALECTS},
+            **_live(store[uid].state()),
+            "rejects": rejects[uid],
+        }
+        for uid in store.users()
+    ]
+
+
+def _live(state: Any) -> dict[str, int]:
+    return {"live": len(state), "orphans": len(state.orphans)}
+
+
+def _count_by(table: Any, column: str) -> Counter[tuple[str, str]]:
+    groups = table.select(["uid", column]).group_by(["uid", column]).aggregate([([], "count_all")])
+    return Counter({(row["uid"], row[column]): row["count_all"] for row in groups.to_pylist()})
+
+
+def _show(rows: list[dict[str, Any]], fmt: str) -> None:
+    if fmt != "table":
+        write_rows(rows, fmt)
+        return
+    write_rows(rows, fmt, names=SIZES)
+    click.echo()
+    write_rows(rows, fmt, names=KINDS)
+
+
+def _render(store: Path, out: Path) -> None:
+    """Run the notebook on the store; say where its pages went."""
+    os.environ["MESH_STORE"] = str(store.resolve())
+    source = repository_folder("notebooks") / NOTEBOOK
+    say(f"running {source.name}")
+    html, figure = render_notebook(source, out)
+    say("")
+    say("written:")
+    for path in filter(None, (html, figure)):
+        say(f"  {path}")
+
+
+def _say_next(store: Path, rows: list[dict[str, Any]]) -> None:
+    uid = max(rows, key=lambda row: row["events"])["uid"] if rows else "UID"
+    here = f"meshlab --store {shlex.quote(os.path.relpath(store))}"
+    say("")
+    say("next:")
+    say(f"  {here} replay {uid}")
+    say(f"  {here} sql 'select op, count(*) as events, sum(nbytes) as bytes from events group by op'")
+    say(f"  {here} load -o events.parquet")
+    say("  make lab")

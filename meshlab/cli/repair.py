@@ -1,0 +1,31 @@
+"""``meshlab repair``: a cleaned copy of a damaged log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meshlab.cli.findings import reject_row
+from meshlab.cli.output import Settings, format_option, say, write_json, write_rows
+from meshlab.cli.verify import REJECT_COLUMNS
+
+
+@click.command("repair")
+@click.argument("uid")
+@click.argument("target", type=click.Path(path_type=Path))
+@format_option
+@click.pass_obj
+def command(settings: Settings, uid: str, target: Path, fmt: str) -> None:
+    """Write a cleaned copy of a damaged log.
+
+    The log of UID is copied into TARGET, a new directory.  The original is never
+    edited.  Shown is every stretch of bytes that was left out.
+    """
+    report = settings.open()[uid].repair(target)
+    left_out = [reject_row(uid, reject) for reject in report.left_out]
+    if fmt == "json":
+        write_json({"target": str(target), "events": report.events, "left_out": left_out})
+    else:
+        write_rows(left_out, fmt, names=REJECT_COLUMNS)
+    say(f"{report.events:,} events copied to {target}, {len(left_out):,} stretches left out")

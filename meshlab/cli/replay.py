@@ -1,0 +1,57 @@
+"""``meshlab replay``: the memories a log leaves alive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meshlab.cli import export
+from meshlab.cli.findings import report
+from meshlab.cli.output import Settings, arrow_rows, finish, format_option, say, write_rows
+from meshlab.events import FIELDS
+
+TABLE_COLUMNS = ("id", "content", "amplitude", "stability", "access_count", "last_accessed", "vault_status")
+CSV_COLUMNS = (*FIELDS, "extra")
+
+
+@click.command("replay")
+@click.argument("uid")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Write to a .parquet, .arrow or .csv file instead.")
+@click.option("--limit", type=click.IntRange(1), help="Rows of the table to show.")
+@format_option
+@click.pass_obj
+def command(settings: Settings, uid: str, out: Path | None, limit: int | None, fmt: str) -> None:
+    """Show the memories a log leaves alive.
+
+    The log of UID is replayed over its snapshot.  JSON gives each memory in the form it
+    has in the log; the table shows a few fields.
+    """
+    if out is not None:
+        export.check_target(out)
+    state = settings.open()[uid].state()
+    if out is not None:
+        table = state.to_arrow()
+        rows = export.write_file(out, table.schema, table.to_batches(max_chunksize=50_000))
+        say(f"{rows:,} memories written to {out}")
+    else:
+        _show(state, fmt, limit)
+    _say_orphans(state)
+    finish(damage=report(state.rejects.column("class").to_pylist()))
+
+
+def _show(state: Any, fmt: str, limit: int | None) -> None:
+    if fmt == "json":
+        write_rows(state.to_pylist(), fmt)
+    elif fmt == "csv":
+        write_rows(arrow_rows(state.to_arrow()), fmt, names=CSV_COLUMNS)
+    else:
+        table = state.to_arrow().select(list(TABLE_COLUMNS))
+        write_rows(arrow_rows(table), fmt, names=TABLE_COLUMNS, limit=limit)
+        say(f"{len(state):,} memories live")
+
+
+def _say_orphans(state: Any) -> None:
+    if orphans := len(state.orphans):
+        say(f"{orphans:,} orphans: updates of memories that were not there, not applied")

@@ -1,0 +1,20 @@
+"""``meshlab stats``: what each user's log holds."""
+
+from __future__ import annotations
+
+import click
+
+from meshlab.cli.output import Settings, format_option, write_rows
+
+
+@click.command("stats")
+@click.argument("uids", metavar="[UID]...", nargs=-1)
+@format_option
+@click.pass_obj
+def command(settings: Settings, uids: tuple[str, ...], fmt: str) -> None:
+    """Count what each log holds.
+
+    Without UIDs all users are counted.
+    """
+    store = settings.open()
+    write_rows([{"uid": uid, **store[uid].stats()} for uid in uids or store.users()], fmt)

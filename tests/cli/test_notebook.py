@@ -1,0 +1,35 @@
+"""A notebook becomes a page and a picture; its own file stays as it was."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from meshlab.cli.notebook import render_notebook
+from meshlab.errors import MeshlabError
+
+FIGURE = """
+from base64 import b64decode
+from IPython.display import Image, display
+display(Image(b64decode("iVBORw0KGgo="), format="png"))
+print("six times seven is", 6 * 7)
+"""
+
+
+def notebook_at(path, source):
+    nbformat.write(new_notebook(cells=[new_code_cell(source)]), path)
+    return path
+
+
+def test_the_page_holds_the_outputs_and_the_picture_is_the_first_figure(tmp_path):
+    source = notebook_at(tmp_path / "probe.ipynb", FIGURE)
+    before = source.read_bytes()
+    (tmp_path / "out").mkdir()
+    html, figure = render_notebook(source, tmp_path / "out")
+    assert "six times seven is 42" in html.read_text(encoding="utf-8")
+    assert figure.read_bytes() == b"\x89PNG\r\n\x1a\n"
+    assert source.read_bytes() == before
+
+
+def test_a_failing_cell_is_one_error(tmp_path):
+    with pytest.raises(MeshlabError, match="ZeroDivisionError: division by zero"):
+        render_notebook(notebook_at(tmp_path / "probe.ipynb", "1 / 0"), tmp_path)

@@ -1,0 +1,47 @@
+"""Rows as JSON and CSV: one array, no raw control characters, exact numbers."""
+
+import csv
+import io
+import json
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from meshlab.cli.output import arrow_rows, to_json, write_json_array, write_rows
+
+
+def test_an_array_is_json_whatever_the_number_of_rows(capfdbinary):
+    for count in range(3):
+        write_json_array({"n": n} for n in range(count))
+        assert json.loads(capfdbinary.readouterr().out) == [{"n": n} for n in range(count)]
+
+
+def test_json_holds_no_raw_control_character():
+    text = {"content": "".join(map(chr, range(0xA0)))}
+    data = to_json(text)
+    assert json.loads(data) == text
+    assert all(char.isprintable() for char in data.decode())
+
+
+def test_csv_quotes_newlines_and_leaves_null_empty(capsys):
+    write_rows([{"a": "x\ny", "b": None, "c": [1], "d": True}], "csv")
+    assert list(csv.reader(io.StringIO(capsys.readouterr().out))) == [["a", "b", "c", "d"], ["x\ny", "", "[1]", "true"]]
+
+
+def test_a_long_table_says_how_many_rows_it_left_out(capsys):
+    write_rows([{"n": n} for n in range(1000)], "table", limit=10)
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 12
+    assert "990 more rows" in err
+
+
+def test_whole_decimals_of_sql_are_integers():
+    table = pa.table({"total": pa.array([Decimal("18446744073709551616")], pa.decimal128(38, 0))})
+    assert list(arrow_rows(table)) == [{"total": 2**64}]
+
+
+@pytest.mark.parametrize("fmt", ["table", "csv", "json"])
+def test_no_rows_are_no_error(fmt, capsys):
+    write_rows([], fmt, names=["a"])
+    assert capsys.readouterr().out in ("", "a\n", "[]\n")
