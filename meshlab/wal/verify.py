@@ -32,7 +32,7 @@ class Verification(NamedTuple):
 
     @property
     def damage(self) -> list[Reject]:
-        """Rejects and findings that are more than an unfinished last write."""
+        """Rejects and findings that are damage."""
         return [reject for reject in self.rejects if is_damage(reject)]
 
     @property
@@ -47,8 +47,8 @@ class Verification(NamedTuple):
 
 
 def is_damage(reject: Reject) -> bool:
-    """Whether a reject is damage: all but torn writes and glued lines saved in full."""
-    return reject.kind != "torn" and not (reject.kind == "fused" and reject.nbytes == 0)
+    """Whether a reject or finding is more than an unfinished last write."""
+    return reject.kind != "torn"
 
 
 def verify(root: Path, *, digests: Digests = md5_digests, progress: Progress | None = None) -> Verification:
