@@ -78,7 +78,6 @@ def test_a_power_cut_at_any_operation_loses_nothing_acknowledged(mode, tmp_path)
         disk.crash(tmp_path, rng=Random(points), **MODES[mode])
         assert_recovers(root, disk, acknowledged)
         points += 1
-    print(f"{mode}: {points} points")
     assert points > 15
 
 
