@@ -40,6 +40,7 @@ class LockFile:
 
     def __init__(self, path: Path, files: Files) -> None:
         self._files = files
+        self._written = b""
         self._fd = files.open(path, os.O_RDWR | os.O_CREAT)
         if os.fstat(self._fd).st_size < 2 * _RECORD:
             # Written once in full, so that poison can be noted on a full disk.
@@ -53,6 +54,10 @@ class LockFile:
         """Give the lock back."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
+    def is_as_written(self) -> bool:
+        """Whether the file still holds what this object wrote last: a valid hint, no poison."""
+        return os.pread(self._fd, 2 * _RECORD, 0) == self._written
+
     def read(self) -> tuple[Hint | None, Poison | None]:
         """What the file tells; a record that fails its check tells nothing."""
         data = os.pread(self._fd, 2 * _RECORD, 0)
@@ -65,7 +70,9 @@ class LockFile:
     def write_hint(self, hint: Hint) -> None:
         """Overwrite the hint."""
         text = b"hint %b %d %d %b" % (hint.segment.encode(), hint.size, hint.seq, hint.sum)
-        self._files.pwrite(self._fd, _record(text), 0)
+        record = _record(text)
+        self._files.pwrite(self._fd, record, 0)
+        self._written = record + _NOTHING
 
     def write_poison(self, poison: Poison | None) -> None:
         """Overwrite the poison record; None clears it."""

@@ -209,8 +209,7 @@ class Writer:
     def _commit(self, batch: list[_Request]) -> None:
         if self._failed is not None:
             raise self._failed
-        with storage_errors("append to", self.root):
-            lock = self._open()
+        lock = self._lock or self._open()
         lock.acquire()
         try:
             receipts = self._write(lock, batch, self._find_place(lock))
@@ -224,7 +223,7 @@ class Writer:
     # Finding the place
 
     def _open(self) -> LockFile:
-        if self._lock is None:
+        with storage_errors("append to", self.root):
             self._create_directories()
             self._lock = LockFile(self.root / LOCK, self._files)
         return self._lock
@@ -244,7 +243,9 @@ class Writer:
             self._created.append(path)
 
     def _find_place(self, lock: LockFile) -> LogEnd:
-        """Where the log ends, under the lock: from the hint if it can be believed, else from the log."""
+        """Where the log ends, under the lock: as remembered if nothing changed, else from hint or log."""
+        if self._end is not None and lock.is_as_written() and self._is_as_left(self._end):
+            return self._end
         hint, poison = lock.read()
         if poison is not None:
             if self._end is not None:
@@ -257,6 +258,15 @@ class Writer:
             end = LogEnd(hint.segment, hint.size, hint.seq, hint.sum, False, [])
             size = self._open_segment(hint.segment)
             return end if size == hint.size else look_behind(self.root, end)
+
+    def _is_as_left(self, end: LogEnd) -> bool:
+        """Whether the open segment has the size we left it with and is still the newest."""
+        return (
+            self._fd is not None
+            and os.fstat(self._fd).st_size == end.size
+            and self._day == end.segment
+            and not self._has_newer(end.segment)
+        )
 
     def _has_newer(self, segment: str) -> bool:
         """Whether a segment newer than this one may exist: the directory has changed."""
@@ -314,23 +324,29 @@ class Writer:
         """Write the frames of a batch with one ``write(2)``, under the lock."""
         now = self._clock()
         day = max(day_of(now), end.segment or "")
-        if midnight(day) > now + 2 * DAY:
-            warnings.warn(
-                f"{self.root}: the newest segment {day} is days ahead of the clock", RuntimeWarning, stacklevel=2
-            )
-        with storage_errors("append to", self.root / segment_name(day)):
-            if end.segment not in (None, day):
-                self._leave(lock, end.segment)
-            if self._open_segment(day) > 0 and end.segment != day:
-                end = find_end(self.root)
-        data, receipts, after = _frames(
-            batch, end._replace(segment=day, size=self._open_segment(day)), format_time(now)
-        )
+        if day != self._day or day != end.segment:
+            end = self._turn_to(lock, day, end, now)
+        data, receipts, after = _frames(batch, end, format_time(now))
         if receipts:
             self._put(lock, day, data)
             lock.write_hint(Hint(day, after.size, after.seq, after.sum))
-        self._end = after if receipts else self._end
+            self._end = after
         return receipts
+
+    def _turn_to(self, lock: LockFile, day: str, end: LogEnd, now: int) -> LogEnd:
+        """Make the segment of ``day`` the open one, and leave an earlier one in good order."""
+        if midnight(day) > now + 2 * DAY:
+            message = f"{self.root}: the newest segment {day} is days ahead of the clock"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        with storage_errors("append to", self.root / segment_name(day)):
+            if end.segment not in (None, day):
+                self._leave(lock, end.segment)
+            size = self._open_segment(day)
+            if end.segment == day:
+                return end
+            if size:
+                return find_end(self.root)
+        return end._replace(segment=day, size=0, newline=False)
 
     def _put(self, lock: LockFile, day: str, data: bytes) -> None:
         assert self._fd is not None
