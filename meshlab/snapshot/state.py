@@ -1,0 +1,135 @@
+"""A state: the records that live after a fold, in the form each tool wants them."""
+
+from __future__ import annotations
+
+import html
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshlab.events import FIELDS
+from meshlab.snapshot.fold import Counts
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+_decode = msgspec.json.decode
+
+
+class State:
+    """Live memories of one user, sorted by id.
+
+    ``orphans``   partial updates of ids that did not exist: segment, offset, line,
+                  effective_ts, id and the names of the fields they give
+    ``rejects``   bytes of the log that are no event, and findings (``REJECT_SCHEMA``)
+    ``segments``  what the log consists of (``SEGMENT_SCHEMA``)
+    ``counts``    events folded, by kind
+
+    Arrow tools take the object as it is: ``pa.table(state)``, ``pl.from_arrow(state)``,
+    ``duckdb.sql("from state")``.
+    """
+
+    def __init__(
+        self, uid: str, table: pa.Table, *, orphans: pa.Table, rejects: pa.Table, segments: pa.Table, counts: Counts
+    ) -> None:
+        self.uid = uid
+        self.orphans = orphans
+        self.rejects = rejects
+        self.segments = segments
+        self.counts = counts
+        self._table = table
+
+    def to_arrow(self) -> pa.Table:
+        """The records in ``RECORD_SCHEMA``."""
+        return self._table
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame: floats bit for bit, ``access_count`` as nullable ``UInt64``, exact."""
+        import pandas
+
+        return self._table.to_pandas(types_mapper={pa.uint64(): pandas.UInt64Dtype()}.get)
+
+    def to_polars(self) -> polars.DataFrame:
+        """A polars data frame; needs polars installed."""
+        import polars
+
+        frame = polars.from_arrow(self._table)
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """The records in the JSON form.
+
+        Given fields only, in serialisation order, then unknown ones by name; times are
+        the text that was written; a value that does not fit its field stands as it was.
+        """
+        return list(_json_forms(self._table))
+
+    def get(self, id: str) -> dict[str, Any] | None:
+        """The JSON form of one memory, or None when no such memory lives."""
+        row = self._find(id)
+        return None if row is None else next(_json_forms(self._table.slice(row, 1)))
+
+    def is_damaged(self) -> bool:
+        """Whether the log holds rejects or findings other than a torn end."""
+        return bool(pc.any(pc.not_equal(self.rejects["class"], "torn")).as_py())
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and self._find(id) is not None
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        return f"<State of {self.uid}: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        return f"<div><b>State</b> of <code>{html.escape(self.uid)}</code>: {html.escape(self._summary())}</div>"
+
+    def _summary(self) -> str:
+        parts = [f"{len(self):,} live {'memory' if len(self) == 1 else 'memories'}"]
+        if self.orphans.num_rows:
+            parts.append(f"{self.orphans.num_rows:,} orphan{'s' * (self.orphans.num_rows > 1)}")
+        if self.is_damaged():
+            parts.append(f"the log is damaged ({self.rejects.num_rows:,} in .rejects)")
+        return ", ".join(parts)
+
+    def _find(self, id: str) -> int | None:
+        ids = self._table["id"]
+        row = bisect_left(range(len(ids)), id, key=lambda at: ids[at].as_py())
+        return row if row < len(ids) and ids[row].as_py() == id else None
+
+
+def _json_forms(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=65_536):
+        columns = [_values(batch.column(name)) for name in FIELDS]
+        extras = batch.column("extra").to_pylist()
+        for extra, *values in zip(extras, *columns, strict=True):
+            record = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+            yield record if extra is None else _merged(record, _decode(extra))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Python values; of a struct the given subfields only."""
+    if not pa.types.is_struct(column.type):
+        return list(column.to_pylist())
+    names = [column.type.field(i).name for i in range(column.type.num_fields)]
+    rows = zip(column.is_valid().to_pylist(), *[child.to_pylist() for child in column.flatten()], strict=True)
+    return [
+        {name: value for name, value in zip(names, values, strict=True) if value is not None} if given else None
+        for given, *values in rows
+    ]
+
+
+def _merged(record: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """Known names in serialisation order, those whose value does not fit included."""
+    both = record | extra
+    return {name: both[name] for name in (*FIELDS, *extra) if name in both}
