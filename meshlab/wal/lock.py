@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import mmap
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from meshlab.wal.files import Files
 
 _RECORD = 128
+_SIZE = 2 * _RECORD
 _NOTHING = b" " * (_RECORD - 1) + b"\n"
 
 
@@ -36,19 +38,40 @@ class Poison(NamedTuple):
 
 
 class LockFile:
-    """The open lock file of one user; the lock is held between ``acquire`` and ``release``."""
+    """The open lock file of one user; the lock is held between ``acquire`` and ``release``.
+
+    The records are written through a memory map: a ``pwrite`` per append would touch the
+    file's times, and each sync of the log would then have to bring those to disk too.
+    """
 
     def __init__(self, path: Path, files: Files) -> None:
+        self._path = path
         self._files = files
+        self._open()
+
+    def _open(self) -> None:
+        self._fd = self._files.open(self._path, os.O_RDWR | os.O_CREAT)
         self._written = b""
-        self._fd = files.open(path, os.O_RDWR | os.O_CREAT)
-        if os.fstat(self._fd).st_size < 2 * _RECORD:
-            # Written once in full, so that poison can be noted on a full disk.
-            files.pwrite(self._fd, _NOTHING * 2, 0)
+        self._view: mmap.mmap | None = None
 
     def acquire(self) -> None:
-        """Wait for the exclusive lock."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        """Wait for the exclusive lock of the file that has the name now."""
+        while True:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            status = os.fstat(self._fd)
+            if status.st_nlink:
+                break
+            # Somebody deleted the file: a lock on it excludes nobody.
+            self.close()
+            self._open()
+        if status.st_size < _SIZE or self._view is None:
+            self._prepare(status.st_size)
+
+    def _prepare(self, size: int) -> None:
+        if size < _SIZE:
+            # Written in full, so that poison can be noted on a full disk.
+            self._files.pwrite(self._fd, _NOTHING * 2, 0)
+        self._view = mmap.mmap(self._fd, _SIZE)
 
     def release(self) -> None:
         """Give the lock back."""
@@ -56,11 +79,11 @@ class LockFile:
 
     def is_as_written(self) -> bool:
         """Whether the file still holds what this object wrote last: a valid hint, no poison."""
-        return os.pread(self._fd, 2 * _RECORD, 0) == self._written
+        return self._records[:] == self._written
 
     def read(self) -> tuple[Hint | None, Poison | None]:
         """What the file tells; a record that fails its check tells nothing."""
-        data = os.pread(self._fd, 2 * _RECORD, 0)
+        data = self._records[:]
         hint, poison = _parse(data[:_RECORD], b"hint", 4), _parse(data[_RECORD:], b"poison", 2)
         return (
             Hint(hint[0].decode(), int(hint[1]), int(hint[2]), hint[3]) if hint else None,
@@ -69,19 +92,25 @@ class LockFile:
 
     def write_hint(self, hint: Hint) -> None:
         """Overwrite the hint."""
-        text = b"hint %b %d %d %b" % (hint.segment.encode(), hint.size, hint.seq, hint.sum)
-        record = _record(text)
-        self._files.pwrite(self._fd, record, 0)
+        record = _record(b"hint %b %d %d %b" % (hint.segment.encode(), hint.size, hint.seq, hint.sum))
+        self._records[:_RECORD] = record
         self._written = record + _NOTHING
 
     def write_poison(self, poison: Poison | None) -> None:
         """Overwrite the poison record; None clears it."""
         text = b"poison %b %d" % (poison.segment.encode(), poison.offset) if poison else b""
-        self._files.pwrite(self._fd, _record(text) if poison else _NOTHING, _RECORD)
+        self._records[_RECORD:] = _record(text) if poison else _NOTHING
 
     def close(self) -> None:
         """Close the file, which also gives the lock back."""
+        if self._view is not None:
+            self._view.close()
         self._files.close(self._fd)
+
+    @property
+    def _records(self) -> mmap.mmap:
+        assert self._view is not None, "the lock is not held"
+        return self._view
 
 
 def _record(text: bytes) -> bytes:
