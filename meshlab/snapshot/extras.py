@@ -8,7 +8,6 @@ depend on how the log was cut into pieces.  Raw values are never re-encoded.
 
 from __future__ import annotations
 
-from array import array
 from typing import Any
 
 import msgspec
@@ -26,42 +25,42 @@ class Extras:
 
     def __init__(self, column: pa.ChunkedArray, first: int) -> None:
         self.names: list[str] = []
-        self._codes: dict[str, int] = {}
-        self._rows = array("q")
-        self._name_codes = array("q")
+        self._name_codes: dict[str, int] = {}
         self._values: list[bytes] = []
-        start = first
+        self._entries = np.empty((3, 0), np.int64)  # row, name code, index into the values
+        found = [self._entries]
         for chunk in column.chunks:
             if chunk.null_count < len(chunk):
-                self._read(chunk, np.flatnonzero(chunk.is_valid()), start)
-            start += len(chunk)
+                rows = np.flatnonzero(chunk.is_valid())
+                found.append(self._explode(rows + first, chunk.take(pa.array(rows))))
+            first += len(chunk)
+        self._entries = np.concatenate(found, axis=1)
 
     def __bool__(self) -> bool:
-        return bool(self._rows)
+        return self._entries.shape[1] > 0
 
     def has(self, name: str) -> bool:
         """Whether any entry has the name."""
-        return name in self._codes
+        return name in self._name_codes
 
     def rows_with(self, name: str) -> Any:
         """The rows that have an entry of the name."""
-        if name not in self._codes:
-            return np.empty(0, np.int64)
-        return np.array(self._rows, np.int64)[np.array(self._name_codes, np.int64) == self._codes[name]]
+        rows, names, _ = self._entries
+        return rows[names == self._name_codes.get(name, -1)]
 
     def unknown_in(self, rows: Any) -> tuple[Any, Any]:
         """Entries of unknown names in some ascending rows: ``(index into rows, name code)``."""
         unknown = np.array([name not in _KNOWN for name in self.names], bool)
-        entry_rows, codes = np.array(self._rows, np.int64), np.array(self._name_codes, np.int64)
-        wanted = np.flatnonzero(np.isin(entry_rows, rows) & unknown[codes])
-        return np.searchsorted(rows, entry_rows[wanted]), codes[wanted]
+        owners, names, _ = self._entries
+        wanted = np.flatnonzero(np.isin(owners, rows) & unknown[names])
+        return np.searchsorted(rows, owners[wanted]), names[wanted]
 
     def add_base(self, column: pa.Array, rows: Any) -> None:
         """Add the entries of records that are about to change."""
         texts = column.take(pa.array(rows))
         valid = np.flatnonzero(texts.is_valid())
-        for row, text in zip(rows[valid].tolist(), texts.take(pa.array(valid)).to_pylist(), strict=True):
-            self._add(row, text)
+        entries = self._explode(rows[valid], texts.take(pa.array(valid)))
+        self._entries = np.concatenate([self._entries, entries], axis=1)
 
     def render(self, codes: Any, counts: Any, sources: dict[str, Any]) -> dict[int, str]:
         """The ``extra`` text per record code.
@@ -70,7 +69,7 @@ class Extras:
         ``sources`` gives per known name and code the row its field comes from, which
         drops an entry that a later typed value replaced.
         """
-        rows, names = np.array(self._rows, np.int64), np.array(self._name_codes, np.int64)
+        rows, names, values = self._entries
         rank = np.empty(len(self.names), np.int64)
         rank[sorted(range(len(self.names)), key=self.names.__getitem__)] = np.arange(len(self.names))
         entries = np.flatnonzero(counts[rows])
@@ -79,26 +78,37 @@ class Extras:
         owner, name = codes[rows[entries]], names[entries]
         last = np.append((owner[1:] != owner[:-1]) | (name[1:] != name[:-1]), True)[: len(entries)]
         for known, source in sources.items():
-            mine = name == self._codes[known]
+            mine = name == self._name_codes[known]
             last[mine] &= source[owner[mine]] == rows[entries[mine]]
-        return self._join(owner[last].tolist(), entries[last].tolist())
+        kept = entries[last]
+        return self._join(owner[last].tolist(), names[kept].tolist(), values[kept].tolist())
 
-    def _join(self, owners: list[int], entries: list[int]) -> dict[int, str]:
-        parts: dict[int, list[bytes]] = {}
+    def _join(self, owners: list[int], names: list[int], values: list[int]) -> dict[int, str]:
         labels = [msgspec.json.encode(name) + b":" for name in self.names]
-        for owner, entry in zip(owners, entries, strict=True):
-            parts.setdefault(owner, []).append(labels[self._name_codes[entry]] + self._values[entry])
+        parts: dict[int, list[bytes]] = {}
+        for owner, name, value in zip(owners, names, values, strict=True):
+            parts.setdefault(owner, []).append(labels[name] + self._values[value])
         return {owner: (b"{" + b",".join(pieces) + b"}").decode() for owner, pieces in parts.items()}
 
-    def _read(self, chunk: pa.Array, valid: Any, start: int) -> None:
-        for row, text in zip((valid + start).tolist(), chunk.take(pa.array(valid)).to_pylist(), strict=True):
-            self._add(row, text)
+    def _explode(self, rows: Any, texts: pa.Array) -> Any:
+        """Entries of rows and their texts; a text that stands in many rows is decoded once."""
+        encoded = texts.dictionary_encode()
+        names: list[int] = []
+        first = len(self._values)
+        ends = []
+        for text in encoded.dictionary.to_pylist():
+            for name, value in _decode(text).items():
+                names.append(self._code(name))
+                self._values.append(bytes(value))
+            ends.append(len(names))
+        which = encoded.indices.to_numpy()
+        starts = np.array([0, *ends], np.int64)
+        counts = np.diff(starts)[which]
+        places = np.arange(counts.sum()) + np.repeat(starts[which] - np.cumsum(counts) + counts, counts)
+        return np.stack([np.repeat(rows, counts), np.array(names, np.int64)[places], places + first])
 
-    def _add(self, row: int, text: str) -> None:
-        for name, value in _decode(text).items():
-            code = self._codes.setdefault(name, len(self.names))
-            if code == len(self.names):
-                self.names.append(name)
-            self._rows.append(row)
-            self._name_codes.append(code)
-            self._values.append(bytes(value))
+    def _code(self, name: str) -> int:
+        code = self._name_codes.setdefault(name, len(self.names))
+        if code == len(self.names):
+            self.names.append(name)
+        return code
