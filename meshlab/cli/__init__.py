@@ -32,6 +32,15 @@ class Commands(click.Group):
         extra["standalone_mode"] = False
         sys.exit(_guarded(lambda: super(Commands, self).main(args, prog_name or "meshlab", **extra)))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C and a reader that went away end it without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
@@ -59,6 +68,8 @@ def _guarded(run: Callable[[], Any]) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning  # type: ignore[assignment]
             code = run()
+        if code in (INTERRUPTED, BROKEN_PIPE):
+            _silence_stdout()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except MeshlabError as error:
@@ -70,9 +81,6 @@ def _guarded(run: Callable[[], Any]) -> int:
         return _fail(error.format_message(), _usage_hint(error))
     except click.ClickException as error:
         return _fail(error.format_message(), None)
-    except (KeyboardInterrupt, click.Abort):
-        _silence_stdout()
-        return INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
         return BROKEN_PIPE

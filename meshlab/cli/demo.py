@@ -12,7 +12,7 @@ import click
 
 from meshlab.cli.findings import report
 from meshlab.cli.notebook import render_notebook
-from meshlab.cli.output import Settings, finish, format_option, say, write_rows
+from meshlab.cli.output import Settings, counted, finish, format_option, say, write_rows
 from meshlab.cli.sample import build_store, repository_folder
 from meshlab.errors import storage_errors
 from meshlab.events import OPS
@@ -61,7 +61,7 @@ def _verify(store: Any) -> list[str]:
     """Check every frame of every user; returns the classes of all rejects."""
     results = [store[uid].verify() for uid in store.users()]
     tallies = [tally for result in results for tally in result.tallies]
-    say(f"verified {len(tallies):,} segments, {sum(tally.bytes for tally in tallies):,} bytes")
+    say(f"verified {counted(len(tallies), 'segment')}, {sum(tally.bytes for tally in tallies):,} bytes")
     return [reject.kind for result in results for reject in result.rejects]
 
 
@@ -69,7 +69,7 @@ def _rows(store: Any) -> list[dict[str, Any]]:
     """One row per user: what its log holds and what lives after replay."""
     events = store.events()
     table = events.to_arrow()
-    say(f"loaded {table.num_rows:,} events to Arrow, {table.nbytes:,} bytes")
+    say(f"loaded {counted(table.num_rows, 'event')} to Arrow, {table.nbytes:,} bytes")
     ops, dialects = _count_by(table, "op"), _count_by(table, "dialect")
     rejects = Counter(events.rejects.column("uid").to_pylist())
     segments = events.segments.to_pylist()

@@ -64,6 +64,15 @@ def say(message: str) -> None:
     click.echo(tables.escape(message), err=True)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A count and its noun.
+
+    >>> counted(1, "event"), counted(1200, "memory", "memories")
+    ('1 event', '1,200 memories')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def finish(*, damage: bool) -> None:
     """End the command with the exit code of its finding."""
     flush()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from meshlab.cli.findings import reject_row
-from meshlab.cli.output import Settings, format_option, say, write_json, write_rows
+from meshlab.cli.output import Settings, counted, format_option, say, write_json, write_rows
 from meshlab.cli.verify import REJECT_COLUMNS
 
 
@@ -28,4 +28,5 @@ def command(settings: Settings, uid: str, target: Path, fmt: str) -> None:
         write_json({"target": str(target), "events": report.events, "left_out": left_out})
     else:
         write_rows(left_out, fmt, names=REJECT_COLUMNS)
-    say(f"{report.events:,} events copied to {target}, {len(left_out):,} stretches left out")
+    copied, left = counted(report.events, "event"), counted(len(left_out), "stretch", "stretches")
+    say(f"{copied} copied to {target}, {left} of bytes left out")

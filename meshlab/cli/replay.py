@@ -9,7 +9,7 @@ import click
 
 from meshlab.cli import export
 from meshlab.cli.findings import report
-from meshlab.cli.output import Settings, arrow_rows, finish, format_option, say, write_rows
+from meshlab.cli.output import Settings, arrow_rows, counted, finish, format_option, say, write_rows
 from meshlab.events import FIELDS
 
 TABLE_COLUMNS = ("id", "content", "amplitude", "stability", "access_count", "last_accessed", "vault_status")
@@ -34,7 +34,7 @@ def command(settings: Settings, uid: str, out: Path | None, limit: int | None, f
     if out is not None:
         table = state.to_arrow()
         rows = export.write_file(out, table.schema, table.to_batches(max_chunksize=50_000))
-        say(f"{rows:,} memories written to {out}")
+        say(f"{counted(rows, 'memory', 'memories')} written to {out}")
     else:
         _show(state, fmt, limit)
     _say_orphans(state)
@@ -49,9 +49,9 @@ def _show(state: Any, fmt: str, limit: int | None) -> None:
     else:
         table = state.to_arrow().select(list(TABLE_COLUMNS))
         write_rows(arrow_rows(table), fmt, names=TABLE_COLUMNS, limit=limit)
-        say(f"{len(state):,} memories live")
+        say(f"{counted(len(state), 'memory', 'memories')} live")
 
 
 def _say_orphans(state: Any) -> None:
     if orphans := len(state.orphans):
-        say(f"{orphans:,} orphans: updates of memories that were not there, not applied")
+        say(f"{counted(orphans, 'orphan')}: updates of memories that were not there, not applied")

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import meshlab
-from meshlab.cli.output import say
+from meshlab.cli.output import counted, say
 from meshlab.errors import NotFound
 from meshlab.wal.paths import PRIVATE
 
@@ -42,5 +42,7 @@ def build_store(path: Path, events: int, users: int, days: int) -> Path:
         built = builder.build_store(path, users=users, days=days, events=events, progress=bar.update)
     (path / PRIVATE).mkdir()
     (path / PRIVATE / MARK).touch()
-    say(f"built {path}: {built.events:,} events of {len(built.users):,} users, {built.nbytes:,} bytes")
+    say(
+        f"built {path}: {counted(built.events, 'event')} of {counted(len(built.users), 'user')}, {built.nbytes:,} bytes"
+    )
     return path

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from meshlab.cli.findings import is_damage, reject_row
-from meshlab.cli.output import Row, Settings, finish, format_option, say, write_json, write_rows
+from meshlab.cli.output import Row, Settings, counted, finish, format_option, say, write_json, write_rows
 
 
 @click.command("verify")
@@ -41,7 +41,8 @@ REJECT_COLUMNS = ("uid", "segment", "line", "offset", "nbytes", "class", "reason
 
 def _show(segments: Sequence[Row], rejects: Sequence[Row]) -> None:
     write_rows(segments, "table", limit=len(segments))
-    total = {name: sum(row[name] for row in segments) for name in ("bytes", "events", "blanks")}
-    say(f"{len(segments):,} segments, {total['bytes']:,} bytes, {total['events']:,} events, {len(rejects):,} rejects")
+    total = {name: sum(row[name] for row in segments) for name in ("bytes", "events")}
+    counts = [counted(len(segments), "segment"), counted(total["events"], "event"), counted(total["bytes"], "byte")]
+    say(f"{', '.join(counts)}, {counted(len(rejects), 'reject')}")
     if rejects:
         write_rows(rejects, "table", names=REJECT_COLUMNS)
