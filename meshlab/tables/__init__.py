@@ -1,0 +1,1 @@
+"""Logs as Arrow tables: load, filter, seal, query (needs pyarrow and duckdb)."""

@@ -1,0 +1,198 @@
+"""Events: the result of a load, in whatever form the caller works with."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshlab.errors import MeshlabError
+from meshlab.events import FIELDS
+from meshlab.tables.load import Load, Moment, select
+from meshlab.tables.reports import reject_table, segment_table
+from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+
+class Events:
+    """Events of one or more users; nothing is read before it is asked for.
+
+    ``to_batches()`` streams in bounded memory.  Everything else reads all once and
+    keeps it.  ``rejects`` and ``segments`` are Arrow tables; they are complete when
+    the events have been read, and read them when they have not.
+    """
+
+    def __init__(self, loads: Sequence[Load], schema: pa.Schema) -> None:
+        self._loads = list(loads)
+        self.schema = schema
+        self._table: pa.Table | None = None
+        self._done = False
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """The events as record batches, in log order, user by user."""
+        if self._table is not None:
+            yield from self._table.to_batches()
+            return
+        for load in self._loads:
+            yield from load
+        self._done = True
+
+    def to_arrow(self) -> pa.Table:
+        """The events as one Arrow table."""
+        if self._table is None:
+            table = pa.Table.from_batches(list(self.to_batches()), self.schema)
+            self._table = table.unify_dictionaries() if len(self._loads) > 1 else table
+        return self._table
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The events as a pandas frame; integers with gaps are ``Int64`` or ``UInt64``, so none is rounded."""
+        return to_pandas(self.to_arrow())
+
+    def to_polars(self) -> pl.DataFrame:
+        """The events as a polars frame.  Raises ``MeshlabError`` when polars is not installed."""
+        return to_polars(self.to_arrow())
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """The events as dicts: place and time in front, then what was given of the record."""
+        return [json_form(row) for batch in self.to_arrow().to_batches() for row in batch.to_pylist()]
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """The Arrow stream protocol: DuckDB, polars and others read the object as it is."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in self.to_batches():
+            for row in batch.to_pylist():
+                yield json_form(row)
+
+    def __len__(self) -> int:
+        return int(self.to_arrow().num_rows)
+
+    @property
+    def rejects(self) -> pa.Table:
+        """Bytes that are no event, and findings; one row each."""
+        self._read()
+        return _joined([reject_table(load.uid, load.rejects) for load in self._loads], REJECT_SCHEMA)
+
+    @property
+    def segments(self) -> pa.Table:
+        """What tiles each segment that was read to its end."""
+        self._read()
+        return _joined([_segments(load) for load in self._loads], SEGMENT_SCHEMA)
+
+    @property
+    def damage(self) -> int:
+        """Number of rejects and findings that are damage: all but torn tails."""
+        self._read()
+        return sum(reject.kind != "torn" for load in self._loads for reject in load.rejects)
+
+    def _read(self) -> None:
+        if not self._done:
+            self.to_arrow()
+
+    def __repr__(self) -> str:
+        users = self._loads[0].uid if len(self._loads) == 1 else f"{len(self._loads)} users"
+        if not self._done:
+            return f"<Events of {users}, not read yet>"
+        rows = "" if self._table is None else f" {self._table.num_rows:,} rows,"
+        told = f", {self.damage} damaged or missing pieces (see .rejects)" if self.damage else ""
+        return f"<Events of {users}:{rows} {len(self.schema)} columns{told}>"
+
+    def _repr_html_(self) -> str:
+        text = f"<p>{html.escape(repr(self))}</p>"
+        if self._table is None or "op" not in self.schema.names:
+            return text
+        counts = pc.value_counts(self._table.column("op").cast(pa.string())).to_pylist()
+        rows = "".join(f"<tr><td>{html.escape(row['values'])}</td><td>{row['counts']:,}</td></tr>" for row in counts)
+        return f"{text}<table><thead><tr><th>op</th><th>events</th></tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _segments(load: Load) -> pa.Table:
+    whole = [part.tally for part in load.parts if part.tally.segment not in load.cut]
+    return segment_table(load.uid, [(tally, tally.segment in load.sealed) for tally in whole])
+
+
+def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    return pa.concat_tables(tables or [schema.empty_table()]).unify_dictionaries()
+
+
+# Other forms
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """A pandas frame of an Arrow table, without loss: integers with gaps stay integers.
+
+    >>> to_pandas(pa.table({"n": pa.array([None, 2**64 - 1], pa.uint64())})).n.tolist()
+    [<NA>, 18446744073709551615]
+    """
+    import pandas as pd
+
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+    gappy = {column.type for column in table.columns if column.null_count}
+    return table.to_pandas(types_mapper={kind: nullable[kind] for kind in nullable if kind in gappy}.get)
+
+
+def to_polars(table: pa.Table) -> pl.DataFrame:
+    """A polars frame of an Arrow table.  Raises ``MeshlabError`` when polars is not installed."""
+    try:
+        import polars as pl
+    except ImportError:
+        raise MeshlabError("polars is not installed", hint="pip install polars, or use to_arrow()") from None
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def json_form(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as a dict without what was not given; unknown and misfit fields under their names.
+
+    >>> json_form({"op": "update", "id": "m1", "mode": None, "extra": '{"theme":"dark"}'})
+    {'op': 'update', 'id': 'm1', 'theme': 'dark'}
+    """
+    extra = row.pop("extra", None)
+    given = {name: _given(name, value) for name, value in row.items() if value is not None}
+    return given | (msgspec.json.decode(extra) if extra else {})
+
+
+def _given(name: str, value: Any) -> Any:
+    if isinstance(value, dict) and name in FIELDS:
+        return {part: item for part, item in value.items() if item is not None}
+    return value
+
+
+def load_users(
+    roots: Sequence[tuple[Path, str]],
+    *,
+    columns: Iterable[str] | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    ops: Collection[str] | str | None = None,
+    ids: Collection[str] | str | None = None,
+    progress: bool = True,
+) -> Events:
+    """The events of several users, given as (directory, uid); see ``load_user``."""
+    selection = select(columns, since, until, ops, ids)
+    schema = pa.schema([EVENT_SCHEMA.field(name) for name in selection.columns])
+    return Events([Load(root, uid, selection, progress) for root, uid in roots], schema)
+
+
+def load_user(root: Path, uid: str, **chosen: Any) -> Events:
+    """The events of the user whose directory is ``root``.
+
+    ``columns`` are names of ``EVENT_SCHEMA``; ``since`` and ``until`` bound the
+    effective time, inclusive (a datetime, RFC 3339 text or µs since 1970); ``ops`` and
+    ``ids`` choose rows.  Raises ``MeshlabError`` for a name that does not exist, and
+    while reading ``StorageError`` or ``NotFound``.
+
+    With ``since``, segments that end before it are not read, so a frame repeated from
+    one of them is recognised only by the last frame before the first segment read.
+    """
+    return load_users([(root, uid)], **chosen)

@@ -1,0 +1,209 @@
+"""Loading the logs of users as record batches, in bounded memory.
+
+One background thread reads, splits and hashes the next stretch of a log while DuckDB
+parses the current one.  What is not asked for is not computed: columns, and by
+``since``, ``until`` and ``ops`` also rows, before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshlab.errors import MeshlabError
+from meshlab.events import OPS
+from meshlab.tables.batches import Names
+from meshlab.tables.parse import Parser
+from meshlab.tables.schema import EVENT_SCHEMA
+from meshlab.tables.sealed import SealedSegment, find_sealed
+from meshlab.tables.segment import RawSegment, Rows
+from meshlab.times import DAY, midnight, parse_time
+from meshlab.wal.chain import MIDDLE, ORIGIN, Cursor
+from meshlab.wal.lines import Reject
+from meshlab.wal.paths import segment_days, segment_name
+from meshlab.wal.reader import Part, resolve
+from meshlab.wal.recovery import last_frame
+
+Moment = datetime | str | int
+"""A datetime (naive means UTC), an RFC 3339 text, or µs since 1970."""
+
+_REACH = 2 * DAY
+"""Effective times in a segment end at its midnight plus this."""
+
+
+class Selection(NamedTuple):
+    """What to load: columns in order, and which rows; None means all."""
+
+    columns: tuple[str, ...]
+    since: int | None = None
+    until: int | None = None
+    ops: frozenset[str] | None = None
+    ids: frozenset[str] | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether no row is left out."""
+        return self[1:] == (None, None, None, None)
+
+
+def select(
+    columns: Iterable[str] | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    ops: Collection[str] | str | None = None,
+    ids: Collection[str] | str | None = None,
+) -> Selection:
+    """Check what the caller asks for.  Raises ``MeshlabError`` with what is possible.
+
+    >>> select(["id"], since="2025-07-07T00:00:00Z", ops="insert").since
+    1751846400000000
+    """
+    names = tuple(EVENT_SCHEMA.names if columns is None else [columns] if isinstance(columns, str) else columns)
+    _check_names("column", names, EVENT_SCHEMA.names)
+    chosen = None if ops is None else frozenset([ops] if isinstance(ops, str) else ops)
+    _check_names("op", chosen or (), OPS)
+    wanted = None if ids is None else frozenset([ids] if isinstance(ids, str) else ids)
+    return Selection(names, _micros(since, "since"), _micros(until, "until"), chosen, wanted)
+
+
+def _check_names(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise MeshlabError(f"there is no {kind} {name!r}", hint=f"choose from {', '.join(known)}")
+
+
+def _micros(moment: Moment | None, name: str) -> int | None:
+    if moment is None or (isinstance(moment, int) and not isinstance(moment, bool)):
+        return moment
+    if isinstance(moment, datetime):
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    micros = parse_time(moment) if isinstance(moment, str) else None
+    if micros is None:
+        raise MeshlabError(f"{name} is {moment!r}, which is no time", hint="give RFC 3339, like 2025-07-07T08:00:00Z")
+    return micros
+
+
+@dataclass(slots=True)
+class Load:
+    """One pass over a user's log: iterate for the batches, then read the rest.
+
+    ``parts`` are the segments read, ``sealed`` the days whose copy was read,
+    ``complete`` whether every byte of the log was looked at.
+    """
+
+    root: Path
+    uid: str
+    selection: Selection
+    progress: bool = True
+    parts: list[Part] = field(default_factory=list)
+    sealed: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
+    complete: bool = False
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the batches."""
+        return pa.schema([EVENT_SCHEMA.field(name) for name in self.selection.columns])
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """The rejects of the segments read, with their final classes."""
+        return resolve(self.parts)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        self.parts, self.sealed, self.cut, self.complete = [], set(), set(), False
+        days = segment_days(self.root)
+        first = _first_needed(days, self.selection.since)
+        cursor = _cursor_before(self.root, days, first)
+        columns = _read_columns(self.selection)
+        parser = Parser(columns)
+        names = Names(self.uid, days)
+        with _progress_bar(self, days[first:]) as bar:
+            for index in range(first, len(days)):
+                newest = index == len(days) - 1
+                segment = self._open(days[index], cursor, newest, parser, names, columns)
+                for batch in segment.batches(bar.update):
+                    batch = _only_rows(batch, self.selection)
+                    if batch.num_rows:
+                        yield batch
+                cursor = segment.end
+                if self._close(segment):
+                    return
+        self.complete = first == 0
+
+    def _open(
+        self, day: str, cursor: Cursor, newest: bool, parser: Parser, names: Names, columns: tuple[str, ...]
+    ) -> RawSegment | SealedSegment:
+        chosen = self.selection
+        rows = Rows(chosen.since, chosen.until, chosen.ops)
+        sealed = None if newest else find_sealed(self.root, day, cursor)
+        if sealed is not None:
+            return SealedSegment(sealed, names, columns, rows)
+        return RawSegment(self.root, day, cursor, newest, parser, names, columns, rows)
+
+    def _close(self, segment: RawSegment | SealedSegment) -> bool:
+        """Take a segment's report; returns whether nothing chosen can follow."""
+        part = segment.part
+        self.parts.append(part)
+        if isinstance(segment, SealedSegment):
+            self.sealed.add(part.tally.segment)
+        elif segment.cut:
+            self.cut.add(part.tally.segment)
+        elif self.selection.whole:
+            segment.check_tiling()
+        until = self.selection.until
+        return segment.cut or (until is not None and segment.end.effective > until)
+
+
+# What is read, and what is left out before and after parsing
+
+
+def _first_needed(days: list[str], since: int | None) -> int:
+    """The first segment that can hold an effective time of ``since`` or later."""
+    if since is None:
+        return 0
+    return next((index for index, day in enumerate(days) if midnight(day) + _REACH >= since), len(days))
+
+
+def _cursor_before(root: Path, days: list[str], first: int) -> Cursor:
+    """Where the log stands before a segment, without reading those before it.
+
+    Effective times of earlier segments lie before ``since``, so they play no part.
+    """
+    if first == 0:
+        return ORIGIN
+    tail, _ = last_frame(root / segment_name(days[first - 1]))
+    return MIDDLE if tail is None else MIDDLE._replace(seq=tail.seq, sum=tail.sum)
+
+
+def _read_columns(selection: Selection) -> tuple[str, ...]:
+    """The columns asked for, and those the row filters need."""
+    extra = [name for name, asked in (("op", selection.ops), ("id", selection.ids)) if asked is not None]
+    return tuple(dict.fromkeys([*selection.columns, *extra]))
+
+
+def _only_rows(batch: pa.RecordBatch, selection: Selection) -> pa.RecordBatch:
+    """The rows whose op and id are asked for, in the columns asked for."""
+    for name, wanted in (("op", selection.ops), ("id", selection.ids)):
+        if wanted is not None:
+            column = batch.column(name)
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(pa.string())
+            batch = batch.filter(pc.is_in(column, pa.array(sorted(wanted), pa.string())))
+    return batch.select(list(selection.columns))
+
+
+def _progress_bar(load: Load, days: list[str]) -> Any:
+    from tqdm.auto import tqdm
+
+    total = sum(os.path.getsize(load.root / segment_name(day)) for day in days)
+    settings: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False}
+    return tqdm(total=total, desc=f"load {load.uid}", disable=None if load.progress else True, **settings)

@@ -1,0 +1,145 @@
+"""Which records DuckDB's ``from_json`` provably reads as the Python decoder does.
+
+``from_json`` takes the first of a repeated key, drops unknown keys, turns misfits into
+NULL or converts them, and forgives NaN, huge exponents and trailing commas.  It is
+told from the definition (``events.parse_event``) by the bytes:
+
+- Every key is written ``":`` unless white space stands before the colon, and such rows
+  are doubtful here.  An unknown, repeated, null or misfit key, and a ``":`` inside a
+  string, only ever add to the number of ``":`` over the number of values found.  So
+  when both numbers are equal, every key is known, is there once, and has a value.
+- Then no value was converted when its first byte fits the type of its key, which the
+  last four bytes of the key tell; a count must be digits up to ``,`` or ``}``.
+  (An escape inside a key cannot forge an ending: see ``test_screen``.)
+- A comma before a closing bracket is doubtful.  Infinities and NaN show in the values.
+
+Doubt only costs time: doubtful rows are parsed by the definition.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, RECORD_FIELDS
+
+_QUOTE, _COLON, _COMMA, _SPACE = b'":, '
+_NOTHING = np.zeros(0, np.int64)
+_STEP = 1 << 20
+"""Bytes looked at in one go, so that the masks stay in the cache."""
+
+_MAX_DIGITS = 20
+
+
+def count_keys(data: Any, start: Any, stop: Any) -> tuple[Any, Any]:
+    """Number of ``":`` in each slice, and a mask of the slices that are doubtful.
+
+    ``start`` must ascend; slices must not overlap; eight bytes stand before the first
+    and behind the last.
+    """
+    keys, doubts = [_NOTHING], [_NOTHING]
+    for low in range(0, len(data) - 1, _STEP):
+        part = data[low : low + _STEP + 1]
+        colon, closing, white = part == _COLON, (part | 0x20) == ord("}"), part <= _SPACE
+        at = np.flatnonzero((part[:-1] == _QUOTE) & colon[1:]) + (low + 1)
+        at = at[(at >= 8) & (at < len(data) - 8)]
+        keys.append(at)
+        doubts.append(_misfits(data, at))
+        spaced = white[:-1] & colon[1:] | (white | (part == _COMMA))[:-1] & closing[1:]
+        if spaced.any():
+            doubts.append(_badly_spaced(data, np.flatnonzero(spaced) + (low + 1)))
+    edges = np.searchsorted(np.concatenate(keys), np.stack([start, stop], axis=1).ravel()).reshape(-1, 2)
+    return edges[:, 1] - edges[:, 0], _rows_holding(np.concatenate(doubts), start, stop)
+
+
+def _badly_spaced(data: Any, at: Any) -> Any:
+    """Colons behind a quote, and closing brackets behind a comma, with white space between."""
+    before = at - 1
+    active = np.arange(len(at))
+    while len(active):
+        active = active[(data[before[active]] <= _SPACE) & (before[active] > 0)]
+        before[active] -= 1
+    wrong = np.where(data[at] == _COLON, _QUOTE, _COMMA)
+    return at[data[before] == wrong]
+
+
+def _rows_holding(positions: Any, start: Any, stop: Any) -> Any:
+    """Mask of the slices that hold at least one of the positions."""
+    held = np.zeros(len(start), bool)
+    if len(positions) and len(start):
+        row = np.searchsorted(start, positions, side="right") - 1
+        held[row[(row >= 0) & (positions < stop[row])]] = True
+    return held
+
+
+# The first byte of a value
+
+
+def _endings() -> dict[bytes, bytes]:
+    """The last four bytes before the closing quote of every key, and the first bytes of its values."""
+    first = {"string": b'"', "double": b"-0123456789", "uint64": b"0123456789", "struct": b"{", "list": b"["}
+    endings = {}
+    for field in [*RECORD_FIELDS, *EMOTIONAL_SIGNATURE, *COMFORT_METRICS]:
+        allowed = first[str(field.type).split("<")[0]]
+        for mark in b"{", b",":
+            ending = (mark + b'"' + field.name.encode())[-4:]
+            assert endings.setdefault(ending, allowed) == allowed, f"{field.name} needs a longer ending"
+    return endings
+
+
+_ENVELOPE = (b"tamp", b"vent", b"sert", b"date", b"lete", b'"seq', b"prev", b'"sum', b'"key')
+"""Endings of the keys around a record, which may have any value."""
+
+_BITS = 10
+_COUNT_ENDING = int.from_bytes(b"ount", "little")
+
+
+def _perfect_hash(endings: list[bytes]) -> int:
+    """An odd multiplier under which the endings fall into different slots."""
+    numbers = np.array([int.from_bytes(ending, "little") for ending in endings], np.uint32)
+    for multiplier in range(0x9E3779B1, 1 << 32, 2):
+        if len(np.unique(numbers * np.uint32(multiplier) >> np.uint32(32 - _BITS))) == len(numbers):
+            return multiplier
+    raise AssertionError("the endings need more slots")
+
+
+def _tables() -> tuple[Any, Any, Any]:
+    endings = _endings() | dict.fromkeys(_ENVELOPE, bytes(range(256)))
+    multiplier = np.uint32(_perfect_hash(list(endings)))
+    names = np.zeros(1 << _BITS, np.uint32)
+    allowed = np.zeros((1 << _BITS, 256), bool)
+    for ending, first in endings.items():
+        number = np.array([int.from_bytes(ending, "little")], np.uint32)
+        slot = int((number * multiplier >> np.uint32(32 - _BITS))[0])
+        names[slot] = number[0]
+        allowed[slot, list(first)] = True
+    return multiplier, names, allowed.ravel()
+
+
+_MULTIPLIER, _NAMES, _ALLOWED = _tables()
+
+
+def _misfits(data: Any, colon: Any) -> Any:
+    """Colons of keys whose ending is unknown or whose value starts as its type cannot."""
+    words = np.ndarray(shape=(len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
+    seen = words[colon - 5]  # four bytes of the key, quote, colon, two bytes of the value
+    ending = seen.astype(np.uint32)
+    slot = ending * _MULTIPLIER >> np.uint32(32 - _BITS)
+    value = (seen >> np.uint64(48)).astype(np.uint8)
+    good = (_NAMES[slot] == ending) & _ALLOWED[slot << np.uint32(8) | value]
+    counts = colon[ending == _COUNT_ENDING]
+    return np.concatenate([colon[~good], counts[~_is_whole_number(data, counts + 1)]])
+
+
+def _is_whole_number(data: Any, at: Any) -> Any:
+    """Whether only digits stand at each position, up to a comma or a closing brace."""
+    at = at.copy()
+    active = np.arange(len(at))
+    for _ in range(_MAX_DIGITS):
+        byte = data[at[active]]
+        active = active[(byte >= 0x30) & (byte <= 0x39)]
+        if not len(active):
+            break
+        at[active] += 1
+    return (data[at] == _COMMA) | (data[at] == ord("}"))
