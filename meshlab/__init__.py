@@ -1,0 +1,74 @@
+"""meshlab: durable per-user event logs for concept-mesh memories, and tools to look at them.
+
+>>> import meshlab
+>>> store = meshlab.open("mesh_store")
+>>> store["ann"]
+<UserStore ann: not created yet>
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshlab.errors import MeshlabError
+    from meshlab.events import (
+        ComfortMetrics,
+        Delete,
+        EmotionalSignature,
+        Insert,
+        MeshEvent,
+        Other,
+        SolitonMemory,
+        Update,
+    )
+    from meshlab.store import Store, UserStore, append_to_wal, open, replay_wal, user_root
+
+_HOMES = {
+    "errors": ("MeshlabError",),
+    "events": (
+        "ComfortMetrics",
+        "Delete",
+        "EmotionalSignature",
+        "Insert",
+        "MeshEvent",
+        "Other",
+        "SolitonMemory",
+        "Update",
+    ),
+    "store": ("Store", "UserStore", "append_to_wal", "open", "replay_wal", "user_root"),
+}
+
+__all__ = [
+    "ComfortMetrics",
+    "Delete",
+    "EmotionalSignature",
+    "Insert",
+    "MeshEvent",
+    "MeshlabError",
+    "Other",
+    "SolitonMemory",
+    "Store",
+    "Update",
+    "UserStore",
+    "append_to_wal",
+    "open",
+    "replay_wal",
+    "user_root",
+]
+
+_home_of = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use, so that importing meshlab stays cheap."""
+    if name not in _home_of:
+        raise AttributeError(f"module 'meshlab' has no attribute {name!r}")
+    value = getattr(import_module(f"meshlab.{_home_of[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,253 @@
+"""The front door: open a store, append to its users, look at what they hold.
+
+>>> import tempfile
+>>> store = open(tempfile.mkdtemp())
+>>> store["ann"].append({"Insert": {"id": "m1", "amplitude": 0.5}}).last_seq
+1
+>>> store.users()
+['ann']
+>>> store["ann"].state().to_pylist()
+[{'id': 'm1', 'amplitude': 0.5}]
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meshlab.errors import StorageError
+from meshlab.wal import paths
+from meshlab.wal.writer import Durability, Event, Receipt, Writer
+
+if TYPE_CHECKING:
+    from meshlab.snapshot.state import State
+    from meshlab.tables.events import Events
+    from meshlab.tables.load import Moment
+    from meshlab.tables.seal import SealedFile
+    from meshlab.tables.sql import Result
+    from meshlab.wal.repair import RepairReport
+    from meshlab.wal.verify import Verification
+
+
+class Store:
+    """A directory of users.  Opening touches nothing; the first append creates it.
+
+    Closing lets go of the files; a store that was closed may be used again, which also
+    is how to go on after ``WalPoisoned``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, durability: Durability = "commit") -> None:
+        self.path = paths.store_root(path).absolute()
+        self.durability = durability
+        self._writers: dict[str, Writer] = {}
+        self._mutex = threading.Lock()
+
+    def users(self) -> list[str]:
+        """The uids in the store, sorted.  Raises ``NotFound`` when there is no store."""
+        return paths.user_ids(self.path)
+
+    def __getitem__(self, uid: str) -> UserStore:
+        """One user, who need not exist yet.  Raises ``BadUserId``."""
+        return UserStore(self, paths.check_uid(uid))
+
+    def __contains__(self, uid: object) -> bool:
+        return isinstance(uid, str) and self.path.is_dir() and uid in self.users()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.users())
+
+    def __len__(self) -> int:
+        return len(self.users())
+
+    def events(
+        self,
+        users: Iterable[str] | str | None = None,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        ops: Collection[str] | str | None = None,
+        ids: Collection[str] | str | None = None,
+        columns: Iterable[str] | None = None,
+        progress: bool = True,
+    ) -> Events:
+        """The events of some users (all when none is named), as one Arrow-native result.
+
+        ``since`` and ``until`` (a datetime, RFC 3339 text or µs since 1970) bound the
+        effective time, inclusive; ``ops`` and ``ids`` choose rows, ``columns`` columns.
+        """
+        from meshlab.tables.events import load_events
+
+        logs = [(uid, paths.existing_user(self.path, uid)) for uid in self._chosen(users)]
+        return load_events(logs, since=since, until=until, ops=ops, ids=ids, columns=columns, progress=progress)
+
+    def sql(self, query: str, *, users: Iterable[str] | str | None = None, progress: bool = True) -> Result:
+        """A DuckDB query over the tables ``events``, ``rejects`` and ``segments``.
+
+        Only columns whose names stand in the query are loaded.  The query can read
+        nothing but these tables.
+        """
+        from meshlab.tables.sql import query_events
+
+        return query_events(query, lambda columns: self.events(users, columns=columns, progress=progress))
+
+    def close(self) -> None:
+        """Close all files this store appends to."""
+        with self._mutex:
+            for writer in self._writers.values():
+                writer.close()
+            self._writers.clear()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = f"{len(self)} users" if self.path.is_dir() else "not created yet"
+        return f"<Store {self.path}: {state}>"
+
+    def _chosen(self, users: Iterable[str] | str | None) -> list[str]:
+        if users is None:
+            return self.users()
+        return [users] if isinstance(users, str) else list(users)
+
+    def _writer(self, uid: str) -> Writer:
+        """The one writer of a user in this store: threads that share it share its syncs."""
+        writer = self._writers.get(uid)
+        if writer is None:
+            with self._mutex:
+                writer = self._writers.get(uid)
+                if writer is None:
+                    writer = Writer(paths.user_root(self.path, uid), durability=self.durability)
+                    self._writers[uid] = writer
+        return writer
+
+
+class UserStore:
+    """One user's log and what it means.  Reading takes no lock and writes nothing."""
+
+    def __init__(self, store: Store, uid: str) -> None:
+        self.store = store
+        self.uid = uid
+
+    @property
+    def root(self) -> Path:
+        """The user's directory, which need not exist yet."""
+        return paths.user_root(self.store.path, self.uid)
+
+    def append(self, event: Event, *, key: str | None = None) -> Receipt:
+        """Append one event; returns when it is durable.  See ``Writer.append``."""
+        return self.store._writer(self.uid).append(event, key=key)
+
+    def append_many(self, events: Iterable[Event], *, key: str | None = None) -> Receipt:
+        """Append a batch, all of it or nothing.  See ``Writer.append_many``."""
+        return self.store._writer(self.uid).append_many(events, key=key)
+
+    def events(self, **selection: Any) -> Events:
+        """The user's events; takes what ``Store.events`` takes."""
+        return self.store.events(self.uid, **selection)
+
+    def state(self, *, progress: bool = True) -> State:
+        """The memories alive after the last event."""
+        from meshlab.replay import replay
+
+        return replay(self._existing(), self.uid, progress=progress)
+
+    def verify(self, *, progress: bool = True) -> Verification:
+        """Check every byte of the log; damage is in the result, not an error."""
+        from meshlab.tables.digests import DuckDigests
+        from meshlab.wal.verify import verify
+
+        root = self._existing()
+        with _bar(root, f"verify {self.uid}", progress) as bar:
+            return verify(root, digests=DuckDigests(), progress=bar.update)
+
+    def repair(self, target: str | os.PathLike[str], *, progress: bool = True) -> RepairReport:
+        """Write a cleaned copy of the log to ``target``; the original is not touched."""
+        from meshlab.wal.repair import repair
+
+        root = self._existing()
+        with _bar(root, f"repair {self.uid}", progress) as bar:
+            return repair(root, Path(target), progress=bar.update)
+
+    def seal(self) -> list[SealedFile]:
+        """Make columnar copies of finished segments, which load many times faster."""
+        from meshlab.tables.seal import seal
+
+        return seal(self._existing(), self.uid)
+
+    def stats(self, *, progress: bool = True) -> dict[str, Any]:
+        """What the log holds: days, bytes, events by op and dialect, rejects."""
+        from meshlab.tables.reports import summarise
+
+        return summarise(self.events(columns=("op", "dialect"), progress=progress))
+
+    def __repr__(self) -> str:
+        root = self.root
+        if not root.is_dir():
+            return f"<UserStore {self.uid}: not created yet>"
+        days = paths.segment_days(root)
+        span = f"{len(days)} days, {days[0]} to {days[-1]}" if days else "no segments"
+        return f"<UserStore {self.uid}: {span}>"
+
+    def _existing(self) -> Path:
+        return paths.existing_user(self.store.path, self.uid)
+
+
+def open(store: str | os.PathLike[str] | None = None, *, durability: Durability = "commit") -> Store:
+    """Open a store: the one named, else ``$MESH_STORE``, else ``./mesh_store``.
+
+    Touches nothing: reading a store or user that is not there is an error, the first
+    append creates both.
+    """
+    return Store(store, durability=durability)
+
+
+# The functions of phase 1
+
+
+def append_to_wal(uid: str, event: Event) -> Receipt:
+    """Append one event, durably, to the log of a user in the default store.
+
+    After a failed write the next call opens the log anew, which repairs it.
+    """
+    store = _default_store()
+    try:
+        return store[uid].append(event)
+    except StorageError:
+        store.close()
+        raise
+
+
+def user_root(uid: str) -> Path:
+    """The directory of a user in the default store.  Raises ``BadUserId``; creates nothing."""
+    return paths.user_root(paths.store_root(), uid)
+
+
+def replay_wal(uid: str) -> dict[str, dict[str, Any]]:
+    """The memories of a user in the default store, by id, in their JSON form."""
+    return {record["id"]: record for record in _default_store()[uid].state(progress=False).to_pylist()}
+
+
+_stores: dict[Path, Store] = {}
+_stores_mutex = threading.Lock()
+
+
+def _default_store() -> Store:
+    """The default store, shared by all calls so that threads share its writers."""
+    path = paths.store_root().absolute()
+    with _stores_mutex:
+        return _stores.setdefault(path, Store(path))
+
+
+def _bar(root: Path, title: str, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    total = sum((root / paths.segment_name(day)).stat().st_size for day in paths.segment_days(root))
+    return tqdm(
+        total=total, desc=title, unit="B", unit_scale=True, delay=1, leave=False, disable=None if progress else True
+    )
