@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshlab.errors import StorageError
+from meshlab.events import OPS
 from meshlab.wal import paths
+from meshlab.wal.lines import DIALECTS
 from meshlab.wal.writer import Durability, Event, Receipt, Writer
 
 if TYPE_CHECKING:
@@ -78,10 +80,10 @@ class Store:
         ``since`` and ``until`` (a datetime, RFC 3339 text or µs since 1970) bound the
         effective time, inclusive; ``ops`` and ``ids`` choose rows, ``columns`` columns.
         """
-        from meshlab.tables.events import load_events
+        from meshlab.tables.events import load_users
 
-        logs = [(uid, paths.existing_user(self.path, uid)) for uid in self._chosen(users)]
-        return load_events(logs, since=since, until=until, ops=ops, ids=ids, columns=columns, progress=progress)
+        logs = [(paths.existing_user(self.path, uid), uid) for uid in self._chosen(users)]
+        return load_users(logs, since=since, until=until, ops=ops, ids=ids, columns=columns, progress=progress)
 
     def sql(self, query: str, *, users: Iterable[str] | str | None = None, progress: bool = True) -> Result:
         """A DuckDB query over the tables ``events``, ``rejects`` and ``segments``.
@@ -181,10 +183,26 @@ class UserStore:
         return seal(self._existing(), self.uid)
 
     def stats(self, *, progress: bool = True) -> dict[str, Any]:
-        """What the log holds: days, bytes, events by op and dialect, rejects."""
-        from meshlab.tables.reports import summarise
+        """What the log holds: days, bytes, events by op and by dialect, rejects.
 
-        return summarise(self.events(columns=("op", "dialect"), progress=progress))
+        Reads the log but parses no event; keys are ``first_day``, ``last_day``, ``days``,
+        ``bytes``, ``events``, the ops, ``in <dialect>``, ``rejects``, ``reject_bytes``.
+        """
+        events = self.events(columns=("op", "dialect"), progress=progress)
+        table, segments = events.to_arrow(), events.segments
+        days = segments.column("segment").to_pylist()
+        ops, dialects = (_counts(table.column(name)) for name in ("op", "dialect"))
+        return {
+            "first_day": days[0] if days else None,
+            "last_day": days[-1] if days else None,
+            "days": len(days),
+            "bytes": sum(segments.column("bytes").to_pylist()),
+            "events": table.num_rows,
+            **{op: ops.get(op, 0) for op in OPS},
+            **{f"in {dialect}": dialects.get(dialect, 0) for dialect in DIALECTS},
+            "rejects": sum(segments.column("rejects").to_pylist()),
+            "reject_bytes": sum(segments.column("reject_bytes").to_pylist()),
+        }
 
     def __repr__(self) -> str:
         root = self.root
@@ -242,6 +260,10 @@ def _default_store() -> Store:
     path = paths.store_root().absolute()
     with _stores_mutex:
         return _stores.setdefault(path, Store(path))
+
+
+def _counts(column: Any) -> dict[str, int]:
+    return {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
 
 
 def _bar(root: Path, title: str, progress: bool) -> Any:
