@@ -10,13 +10,39 @@ import pytest
 import meshlab
 
 HEAVY = ["pyarrow", "pandas", "polars", "duckdb", "matplotlib", "ipywidgets", "IPython", "tqdm", "click"]
-PUBLIC = [name for name in dir(meshlab) if not name.startswith("_") and not inspect.ismodule(getattr(meshlab, name))]
+PUBLIC = [
+    "ComfortMetrics",
+    "Delete",
+    "EmotionalSignature",
+    "Insert",
+    "MeshEvent",
+    "MeshlabError",
+    "Other",
+    "SolitonMemory",
+    "Store",
+    "Update",
+    "UserStore",
+    "append_to_wal",
+    "open",
+    "replay_wal",
+    "user_root",
+]
 
 
 def test_import_loads_no_heavy_library():
     code = f"import json, sys, meshlab; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
     assert json.loads(loaded) == []
+
+
+def test_the_public_names_are_these():
+    assert sorted(meshlab.__all__) == PUBLIC
+    assert dir(meshlab) == PUBLIC
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'closed'"):
+        _ = meshlab.closed
 
 
 @pytest.mark.parametrize("name", PUBLIC)

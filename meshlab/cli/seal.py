@@ -19,5 +19,5 @@ def command(settings: Settings, uids: tuple[str, ...], fmt: str) -> None:
     may be deleted at any time.  The log itself is not touched.
     """
     store = settings.open()
-    rows = [{"uid": uid, **row} for uid in uids or store.users() for row in store[uid].seal()]
+    rows = [{"uid": uid, **sealed._asdict()} for uid in uids or store.users() for sealed in store[uid].seal()]
     write_rows(rows, fmt)

@@ -1,6 +1,8 @@
 """``verify`` accounts for every byte and ``repair`` copies what is sound."""
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +94,16 @@ def test_repair_refuses_a_target_that_is_there(meshlab, damaged, tmp_path):
     result = meshlab("--store", damaged, "repair", "ann", tmp_path / "taken")
     assert result.exit_code == 1
     assert "already there" in result.stderr
+
+
+DAMAGED = Path(__file__).parents[2] / "data" / "samples" / "damaged"
+
+
+@pytest.mark.parametrize("truth", sorted(DAMAGED.glob("*/**/truth.json")), ids=lambda path: path.parts[-2])
+def test_each_disaster_of_the_samples_has_the_exit_code_it_deserves(truth, meshlab):
+    told = json.loads(truth.read_text(encoding="utf-8"))
+    found = meshlab("--store", truth.parent, "verify", "--format", "json")
+    answer = json.loads(found.stdout)
+    assert found.exit_code == (2 if told["damage"] else 0)
+    assert sum(row["events"] for row in answer["segments"]) == told["readable"]
+    assert Counter(row["class"] for row in answer["rejects"] if row["nbytes"]) == told["rejects"]
