@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from meshlab.events import FIELDS
 from meshlab.snapshot.fold import Counts
+from meshlab.tables.events import to_pandas, to_polars
 
 if TYPE_CHECKING:
     import pandas
@@ -49,18 +50,12 @@ class State:
         return self._table
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A data frame: floats bit for bit, ``access_count`` as nullable ``UInt64``, exact."""
-        import pandas
-
-        return self._table.to_pandas(types_mapper={pa.uint64(): pandas.UInt64Dtype()}.get)
+        """A pandas frame: floats bit for bit, ``access_count`` exact (``UInt64`` where it has gaps)."""
+        return to_pandas(self._table)
 
     def to_polars(self) -> polars.DataFrame:
-        """A polars data frame; needs polars installed."""
-        import polars
-
-        frame = polars.from_arrow(self._table)
-        assert isinstance(frame, polars.DataFrame)
-        return frame
+        """A polars frame.  Raises ``MeshlabError`` when polars is not installed."""
+        return to_polars(self._table)
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """The records in the JSON form.
@@ -75,9 +70,10 @@ class State:
         row = self._find(id)
         return None if row is None else next(_json_forms(self._table.slice(row, 1)))
 
-    def is_damaged(self) -> bool:
-        """Whether the log holds rejects or findings other than a torn end."""
-        return bool(pc.any(pc.not_equal(self.rejects["class"], "torn")).as_py())
+    @property
+    def damage(self) -> int:
+        """Number of rejects and findings in the log that are damage: all but torn tails."""
+        return int(pc.sum(pc.not_equal(self.rejects["class"], "torn")).as_py() or 0)
 
     def __contains__(self, id: object) -> bool:
         return isinstance(id, str) and self._find(id) is not None
@@ -98,8 +94,8 @@ class State:
         parts = [f"{len(self):,} live {'memory' if len(self) == 1 else 'memories'}"]
         if self.orphans.num_rows:
             parts.append(f"{self.orphans.num_rows:,} orphan{'s' * (self.orphans.num_rows > 1)}")
-        if self.is_damaged():
-            parts.append(f"the log is damaged ({self.rejects.num_rows:,} in .rejects)")
+        if self.damage:
+            parts.append(f"{self.damage:,} damaged or missing pieces in the log (see .rejects)")
         return ", ".join(parts)
 
     def _find(self, id: str) -> int | None:

@@ -101,8 +101,8 @@ def test_the_repr_is_one_line_and_says_when_the_log_is_damaged():
     assert repr(state_of(ROWS[:1], orphans=1)) == "<State of u1: 1 live memory, 1 orphan>"
     assert repr(state_of(ROWS, rejects=["torn"], orphans=2)) == "<State of u1: 3 live memories, 2 orphans>"
     damaged = state_of(ROWS, rejects=["torn", "bad-sum"])
-    assert damaged.is_damaged()
-    assert repr(damaged) == "<State of u1: 3 live memories, the log is damaged (2 in .rejects)>"
+    assert damaged.damage == 1
+    assert repr(damaged) == "<State of u1: 3 live memories, 1 damaged or missing pieces in the log (see .rejects)>"
 
 
 def test_html_is_small_and_escaped():
