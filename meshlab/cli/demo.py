@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ def command(settings: Settings, events: int | None, users: int, days: int, out: 
     path = build_store(out / "store", events, users, days) if events else _sample(settings)
     store = Settings(str(path)).open()
     kinds = _verify(store)
+    _load(store)
     rows = _rows(store)
     _show(rows, fmt)
     _render(path, out)
@@ -65,42 +65,28 @@ def _verify(store: Any) -> list[str]:
     return [reject.kind for result in results for reject in result.rejects]
 
 
+def _load(store: Any) -> None:
+    """Every event of every user as one Arrow table."""
+    table = store.events().to_arrow()
+    say(f"loaded {counted(table.num_rows, 'event')} to Arrow, {table.nbytes:,} bytes")
+
+
 def _rows(store: Any) -> list[dict[str, Any]]:
     """One row per user: what its log holds and what lives after replay."""
-    events = store.events()
-    table = events.to_arrow()
-    say(f"loaded {counted(table.num_rows, 'event')} to Arrow, {table.nbytes:,} bytes")
-    ops, dialects = _count_by(table, "op"), _count_by(table, "dialect")
-    rejects = Counter(events.rejects.column("uid").to_pylist())
-    segments = events.segments.to_pylist()
-    return [
-        {
-            "uid": uid,
-            "days": sum(row["uid"] == uid for row in segments),
-            "bytes": sum(row["bytes"] for row in segments if row["uid"] == uid),
-            "events": sum(ops[uid, op] for op in OPS),
-            **{op: ops[uid, op] for op in OPS},
-            **{f"in {dialect}": dialects[uid, dialect] for dialect in DIALECTS},
-            **_live(store[uid].state()),
-            "rejects": rejects[uid],
-        }
-        for uid in store.users()
-    ]
+    rows = [{"uid": uid, **store[uid].stats(), **_live(store[uid].state())} for uid in store.users()]
+    say(f"replayed {counted(len(rows), 'user')}")
+    return rows
 
 
 def _live(state: Any) -> dict[str, int]:
     return {"live": len(state), "orphans": len(state.orphans)}
 
 
-def _count_by(table: Any, column: str) -> Counter[tuple[str, str]]:
-    groups = table.select(["uid", column]).group_by(["uid", column]).aggregate([([], "count_all")])
-    return Counter({(row["uid"], row[column]): row["count_all"] for row in groups.to_pylist()})
-
-
 def _show(rows: list[dict[str, Any]], fmt: str) -> None:
     if fmt != "table":
         write_rows(rows, fmt)
         return
+    click.echo()
     write_rows(rows, fmt, names=SIZES)
     click.echo()
     write_rows(rows, fmt, names=KINDS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meshlab.errors import MeshlabError, NotFound
+from meshlab.errors import MeshlabError, NotFound, storage_errors
 
 CELL_TIMEOUT = 600
 """Seconds one cell may take."""
@@ -45,7 +45,8 @@ def execute(source: Path) -> Any:
     except ImportError as error:
         raise NotFound(f"notebooks cannot run: {error}", hint="pip install 'meshlab[lab]'") from None
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # or the kernel warns about frozen modules
-    notebook = nbformat.read(source, as_version=4)
+    with storage_errors("read", source):
+        notebook = nbformat.read(source, as_version=4)
     try:
         client = NotebookClient(notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(source.parent)}})
         return client.execute()

@@ -5,6 +5,20 @@ from __future__ import annotations
 import click
 
 from meshlab.cli.output import Settings, format_option, write_rows
+from meshlab.events import OPS
+from meshlab.wal.lines import DIALECTS
+
+COLUMNS = (
+    "uid",
+    "days",
+    "events",
+    "bytes",
+    "rejects",
+    *OPS,
+    *(f"in {name}" for name in DIALECTS),
+    "first_day",
+    "last_day",
+)
 
 
 @click.command("stats")
@@ -17,4 +31,5 @@ def command(settings: Settings, uids: tuple[str, ...], fmt: str) -> None:
     Without UIDs all users are counted.
     """
     store = settings.open()
-    write_rows([{"uid": uid, **store[uid].stats()} for uid in uids or store.users()], fmt)
+    rows = [{"uid": uid, **store[uid].stats()} for uid in uids or store.users()]
+    write_rows(rows, fmt, names=COLUMNS if fmt == "table" else None)

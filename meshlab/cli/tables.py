@@ -22,8 +22,11 @@ from typing import Any, NamedTuple
 
 GAP = "  "
 MAX_CELL = 60
-MIN_CELL = 8
-"""Text columns shrink to this many places before columns are left out."""
+MIN_CELL = 16
+"""Long text columns shrink to this many places before columns are left out."""
+
+SHORT = 27
+"""Text up to this many places, such as a time, is never cut."""
 
 
 class Column(NamedTuple):
@@ -125,7 +128,7 @@ def _fit(columns: list[Column], width: int | None) -> tuple[list[Column], list[i
     if width is None:
         return columns, widths
     least = [
-        size if column.numeric else min(size, max(MIN_CELL, places(column.name)))
+        size if column.numeric or size <= SHORT else max(MIN_CELL, places(column.name))
         for column, size in zip(columns, widths)
     ]
     ends = accumulate(size + len(GAP) for size in least)

@@ -36,11 +36,12 @@ def command(settings: Settings, uids: tuple[str, ...], fmt: str) -> None:
     finish(damage=damage)
 
 
+SEGMENT_COLUMNS = ("uid", "segment", "bytes", "events", "rejects", "reject_bytes", "blanks", "open_tail_bytes")
 REJECT_COLUMNS = ("uid", "segment", "line", "offset", "nbytes", "class", "reason", "raw")
 
 
 def _show(segments: Sequence[Row], rejects: Sequence[Row]) -> None:
-    write_rows(segments, "table", limit=len(segments))
+    write_rows(segments, "table", names=SEGMENT_COLUMNS, limit=len(segments))
     total = {name: sum(row[name] for row in segments) for name in ("bytes", "events")}
     counts = [counted(len(segments), "segment"), counted(total["events"], "event"), counted(total["bytes"], "byte")]
     say(f"{', '.join(counts)}, {counted(len(rejects), 'reject')}")

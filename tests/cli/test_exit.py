@@ -82,7 +82,7 @@ def test_a_uid_that_differs_by_case_alone_is_refused(meshlab, store):
 @pytest.mark.parametrize("command", [c for c in PER_USER if c[0] != "append"], ids=lambda command: command[0])
 def test_a_store_that_is_not_there_is_an_error_for_readers(command, meshlab, tmp_path):
     message = one_error(meshlab("--store", "nowhere", *arguments_for(command, "ann")))
-    assert "store nowhere does not exist" in message
+    assert "nowhere does not exist" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,7 +118,7 @@ def test_a_file_in_place_of_a_user_is_named(command, meshlab, store):
 def test_a_directory_in_place_of_a_segment_is_named(command, meshlab, store):
     (store / "ann" / "wal-20250101.log").mkdir()
     message = one_error(meshlab("--store", store, *arguments_for(command, "ann")))
-    assert "wal-20250101.log" in message
+    assert "wal-20250101" in message
 
 
 def test_a_store_path_with_nul_is_refused(meshlab):
