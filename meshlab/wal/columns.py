@@ -67,11 +67,19 @@ def _times(lines: Lines, start: Any, regular: Any) -> tuple[Any, Any]:
 
 
 def _ops(lines: Lines, event_start: Any, regular: Any) -> Any:
-    op = np.full(len(event_start), OTHER, np.int8)
+    """The op of each row by the head of its event; the third byte says which to expect."""
     at = np.where(regular, event_start, 0)
-    for code, head in ((INSERT, b'{"Insert":{'), (UPDATE, b'{"Update":{'), (DELETE, b'{"Delete":"')):
-        op[regular & lines.word_is(at, head[:8]) & lines.word_is(at + 3, head[3:])] = code
-    return op
+    op = _OP_OF_LETTER[lines.data[at + 2]]
+    same = (lines.words[at] == _HEAD_WORDS[0, op]) & (lines.words[at + 3] == _HEAD_WORDS[1, op])
+    return np.where(regular & same, op, np.int8(OTHER))
+
+
+_HEADS = {INSERT: b'{"Insert":{', UPDATE: b'{"Update":{', DELETE: b'{"Delete":"'}
+_OP_OF_LETTER = np.full(256, OTHER, np.int8)
+_HEAD_WORDS = np.zeros((2, OTHER + 1), "<u8")
+for _op, _head in _HEADS.items():
+    _OP_OF_LETTER[_head[2]] = _op
+    _HEAD_WORDS[:, _op] = int.from_bytes(_head[:8], "little"), int.from_bytes(_head[3:], "little")
 
 
 def _closes(lines: Lines, op: Any, event_start: Any, event_stop: Any) -> Any:
