@@ -29,14 +29,16 @@ from meshlab.events import DELETE, FIELDS, INSERT, OPS, OTHER, UPDATE
 from meshlab.snapshot.codes import encode_ids, sort_ids
 from meshlab.snapshot.extras import Extras
 from meshlab.tables.schema import EVENT_SCHEMA, NAME, RECORD_SCHEMA, TIME, TIME_PROJECTIONS
+from meshlab.tables.times import to_timestamps
 
 STEP_BYTES = 256 << 20
 """Arrow bytes of events folded at once."""
 
-FOLD_COLUMNS = ("segment", "offset", "line", "effective_ts", "op", *RECORD_SCHEMA.names)
-"""The columns of an event table that a fold reads."""
+FOLD_COLUMNS = ("segment", "offset", "line", "effective_ts", "op", *FIELDS, "extra")
+"""The columns of an event table that a fold reads; times are projected once, at its end."""
 
 _FOLD_SCHEMA = pa.schema([EVENT_SCHEMA.field(name) for name in FOLD_COLUMNS])
+_STATE_SCHEMA = pa.schema([RECORD_SCHEMA.field(name) for name in (*FIELDS, "extra")])
 
 ORPHAN_SCHEMA = pa.schema(
     [
@@ -80,7 +82,7 @@ class Fold:
     """
 
     def __init__(self, base: pa.Table | None = None, *, step_bytes: int = STEP_BYTES) -> None:
-        self._state = RECORD_SCHEMA.empty_table() if base is None else base.select(RECORD_SCHEMA.names)
+        self._state = _STATE_SCHEMA.empty_table() if base is None else base.select(_STATE_SCHEMA.names)
         self._step_bytes = step_bytes
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
@@ -99,7 +101,7 @@ class Fold:
         """Fold what is waiting.  The fold can go on afterwards."""
         self._step(ordered=True)
         orphans = pa.concat_tables([ORPHAN_SCHEMA.empty_table(), *self._orphans])
-        return Folded(self._state, orphans, self._counts)
+        return Folded(_with_projections(self._state), orphans, self._counts)
 
     def _step(self, *, ordered: bool) -> None:
         step = _Step(self._state, pa.Table.from_batches(self._waiting, None if self._waiting else _FOLD_SCHEMA))
@@ -208,15 +210,14 @@ class _Step:
             order = sort_ids(ids)
             live, ids = live[order], ids.take(pa.array(order))
         columns = {"id": _narrow(ids, "id"), "extra": _narrow(self.extra(live), "extra")}
-        names = [name for name in RECORD_SCHEMA.names if name not in columns]
+        names = FIELDS[1:]
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # Arrow lets other threads run while it copies
             columns |= zip(names, pool.map(lambda name: self.taken(name, live), names), strict=True)
-        return pa.table([columns[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
+        return pa.table([columns[name] for name in _STATE_SCHEMA.names], schema=_STATE_SCHEMA)
 
     def taken(self, name: str, live: Any) -> pa.ChunkedArray:
         """A column of the new state."""
-        rows = self.sources(TIME_PROJECTIONS.get(name, name))[live]
-        return _narrow(self.column(name).take(pa.array(rows)), name)
+        return _narrow(self.column(name).take(pa.array(self.sources(name)[live])), name)
 
     def extra(self, live: Any) -> pa.Array:
         """The ``extra`` of the new state: as it was where nothing changed, else written anew."""
@@ -280,6 +281,13 @@ def _op_codes(column: pa.ChunkedArray) -> Any:
             index = np.array([OPS.index(name) for name in chunk.dictionary.to_pylist()], np.int8)
             parts.append(index[chunk.indices.to_numpy()])
     return np.concatenate(parts)
+
+
+def _with_projections(state: pa.Table) -> pa.Table:
+    columns = {name: state[name] for name in state.column_names}
+    for name, text in TIME_PROJECTIONS.items():
+        columns[name] = pa.chunked_array([to_timestamps(chunk) for chunk in state[text].chunks], TIME)
+    return pa.table([columns[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
 
 
 def _wide(kind: pa.DataType) -> pa.DataType:

@@ -114,6 +114,20 @@ def test_records_longer_than_the_window_are_read(path, monkeypatch, window):
     assert rows_of(path) == rows
 
 
+def test_memory_is_bounded_whatever_the_size_of_the_file(path, monkeypatch):
+    monkeypatch.setattr(bincode, "WINDOW", 1 << 16)
+    path.write_bytes(write_bincode(record(f"m{i}", content="x" * 1000) for i in range(4000)))
+    tracemalloc.start()
+    try:
+        held = pa.total_allocated_bytes()
+        for batch in read_bincode(path, progress=False):
+            assert pa.total_allocated_bytes() - held < 20 * bincode.WINDOW
+            assert batch.nbytes < 2 * bincode.WINDOW
+        assert tracemalloc.get_traced_memory()[1] < 20 * bincode.WINDOW < path.stat().st_size / 3
+    finally:
+        tracemalloc.stop()
+
+
 def test_nan_and_infinities_are_numbers(path):
     path.write_bytes(write_bincode([record(phase_tag=math.nan, amplitude=math.inf, width=-math.inf)]))
     (row,) = rows_of(path)

@@ -47,7 +47,6 @@ def batch_of(events, first=0):
             row |= msgspec.structs.asdict(msgspec.convert(msgspec.to_builtins(parsed.fields), type(parsed.fields)))
             row["emotional_signature"] = msgspec.to_builtins(parsed.fields.emotional_signature)
             row["comfort_metrics"] = msgspec.to_builtins(parsed.fields.comfort_metrics)
-        row["creation_ts"] = row["last_accessed_ts"] = number
         if parsed.extra:
             row["extra"] = "{" + ",".join(f"{json.dumps(k)}:{v.decode()}" for k, v in parsed.extra.items()) + "}"
         rows.append(row)
@@ -242,15 +241,15 @@ def test_raw_values_of_unknown_fields_are_never_rewritten():
     assert folding.finish().state["extra"].to_pylist() == ['{"a":"\\u00e9","b":1.0e+2}']
 
 
-def test_time_projections_come_from_the_event_that_gave_the_text():
+def test_times_are_projected_from_the_text_that_stands():
     events = [
-        {"Insert": {"id": "m1", "creation_time": "a", "last_accessed": "a"}},
-        {"Update": {"id": "m1", "last_accessed": "b"}},
-        {"Update": {"id": "m1", "content": "c"}},
+        {"Insert": {"id": "m1", "creation_time": "1970-01-01T00:00:01Z", "last_accessed": "soon"}},
+        {"Update": {"id": "m1", "last_accessed": "1970-01-01T01:00:00.000002+01:00"}},
+        {"Insert": {"id": "m2", "creation_time": "soon"}},
     ]
     state = fold(events).state
-    assert state["creation_ts"].cast(pa.int64()).to_pylist() == [0]
-    assert state["last_accessed_ts"].cast(pa.int64()).to_pylist() == [1]
+    assert state["creation_ts"].cast(pa.int64()).to_pylist() == [1_000_000, None]
+    assert state["last_accessed_ts"].cast(pa.int64()).to_pylist() == [2, None]
 
 
 def test_the_state_is_sorted_by_id_and_counts_say_what_was_folded():
