@@ -11,7 +11,7 @@ import click
 
 from meshlab.cli.findings import report
 from meshlab.cli.notebook import render_notebook
-from meshlab.cli.output import Settings, counted, finish, format_option, say, write_rows
+from meshlab.cli.output import Settings, counted, finish, format_option, program, say, write_rows
 from meshlab.cli.sample import build_store, repository_folder
 from meshlab.errors import storage_errors
 from meshlab.events import OPS
@@ -94,10 +94,9 @@ def _show(rows: list[dict[str, Any]], fmt: str) -> None:
 
 def _render(store: Path, out: Path) -> None:
     """Run the notebook on the store; say where its pages went."""
-    os.environ["MESH_STORE"] = str(store.resolve())
     source = repository_folder("notebooks") / NOTEBOOK
     say(f"running {source.name}")
-    html, figure = render_notebook(source, out)
+    html, figure = render_notebook(source, out, store=store)
     say("")
     say("written:")
     for path in filter(None, (html, figure)):
@@ -106,7 +105,7 @@ def _render(store: Path, out: Path) -> None:
 
 def _say_next(store: Path, rows: list[dict[str, Any]]) -> None:
     uid = max(rows, key=lambda row: row["events"])["uid"] if rows else "UID"
-    here = f"meshlab --store {shlex.quote(os.path.relpath(store))}"
+    here = f"{program()} --store {shlex.quote(os.path.relpath(store))}"
     say("")
     say("next:")
     say(f"  {here} replay {uid}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +21,13 @@ class Rendered(NamedTuple):
     figure: Path | None
 
 
-def render_notebook(source: Path, folder: Path) -> Rendered:
+def render_notebook(source: Path, folder: Path, *, store: Path) -> Rendered:
     """Run a notebook where it stands and write the result, as HTML and PNG, into a folder.
 
-    The notebook itself is not changed.  Raises ``MeshlabError`` when a cell fails.
+    The notebook sees ``store`` as $MESH_STORE; its own file is not changed.  Raises
+    ``MeshlabError`` when a cell fails.
     """
-    notebook = execute(source)
+    notebook = execute(source, {"MESH_STORE": str(store.resolve())})
     html, figure = folder / f"{source.stem}.html", folder / f"{source.stem}.png"
     html.write_text(_as_html(notebook), encoding="utf-8")
     png = next(_figures(notebook), None)
@@ -36,20 +37,21 @@ def render_notebook(source: Path, folder: Path) -> Rendered:
     return Rendered(html, figure)
 
 
-def execute(source: Path) -> Any:
-    """The notebook with the outputs of a fresh run."""
+def execute(source: Path, environment: Mapping[str, str]) -> Any:
+    """The notebook with the outputs of a fresh run; ``environment`` is added to this one."""
     try:
         import nbformat
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError
     except ImportError as error:
         raise NotFound(f"notebooks cannot run: {error}", hint="pip install 'meshlab[lab]'") from None
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # or the kernel warns about frozen modules
+    # Without the first of these the kernel warns about frozen modules.
+    env = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **environment}
     with storage_errors("read", source):
         notebook = nbformat.read(source, as_version=4)
     try:
         client = NotebookClient(notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(source.parent)}})
-        return client.execute()
+        return client.execute(env=env)
     except CellExecutionError as error:
         raise MeshlabError(
             f"{source} fails: {error.ename}: {error.evalue}", hint="open it with 'meshlab lab'"

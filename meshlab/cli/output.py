@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import click
@@ -62,6 +63,16 @@ format_option = click.option(
 def say(message: str) -> None:
     """One message for a person, on stderr."""
     click.echo(tables.escape(message), err=True)
+
+
+def program() -> str:
+    """How to call this program again from where it was called."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m meshlab"
+    if shutil.which(called.name) and Path(shutil.which(called.name) or "").samefile(called):
+        return called.name
+    return os.path.relpath(called)
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

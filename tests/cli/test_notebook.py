@@ -12,6 +12,7 @@ from base64 import b64decode
 from IPython.display import Image, display
 display(Image(b64decode("iVBORw0KGgo="), format="png"))
 print("six times seven is", 6 * 7)
+import os; print("the store is", os.path.basename(os.environ["MESH_STORE"]))
 """
 
 
@@ -24,12 +25,14 @@ def test_the_page_holds_the_outputs_and_the_picture_is_the_first_figure(tmp_path
     source = notebook_at(tmp_path / "probe.ipynb", FIGURE)
     before = source.read_bytes()
     (tmp_path / "out").mkdir()
-    html, figure = render_notebook(source, tmp_path / "out")
-    assert "six times seven is 42" in html.read_text(encoding="utf-8")
+    html, figure = render_notebook(source, tmp_path / "out", store=tmp_path / "mine")
+    page = html.read_text(encoding="utf-8")
+    assert "six times seven is 42" in page
+    assert "the store is mine" in page
     assert figure.read_bytes() == b"\x89PNG\r\n\x1a\n"
     assert source.read_bytes() == before
 
 
 def test_a_failing_cell_is_one_error(tmp_path):
     with pytest.raises(MeshlabError, match="ZeroDivisionError: division by zero"):
-        render_notebook(notebook_at(tmp_path / "probe.ipynb", "1 / 0"), tmp_path)
+        render_notebook(notebook_at(tmp_path / "probe.ipynb", "1 / 0"), tmp_path, store=tmp_path)
