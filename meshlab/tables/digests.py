@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
-import numpy as np
+import duckdb
 import pyarrow as pa
 
+from meshlab.tables.connection import connect
 from meshlab.tables.slices import views
+from meshlab.wal.lines import md5_digests
+
+_BATCH_ROWS = 8192
+LEAST_SLICES = 4000
+"""Slices from which a query is faster than a loop."""
 
 
 class DuckDigests:
-    """A ``Digests`` function (see ``wal.lines``) that uses both cores and no Python loop."""
+    """``Digests`` (see ``wal.lines``) on all cores; for use by one thread at a time.
 
-    def __init__(self, threads: int | None = None) -> None:
-        from meshlab.tables.parse import connect
-
-        self._connection = connect(threads)
+    The loop over hashlib needs less work in all, but holds the interpreter lock, so
+    that nothing else moves meanwhile.
+    """
 
     def __call__(self, data: Any, starts: Any, stops: Any) -> Any:
-        if not len(starts):
-            return np.zeros(0, np.uint64)
+        if len(starts) < LEAST_SLICES:
+            return md5_digests(data, starts, stops)
         slices = views(data, starts, stops)
-        parts = [pa.record_batch({"slice": slices.slice(low, 8192)}) for low in range(0, len(slices), 8192)]
-        self._connection.register("slices", pa.Table.from_batches(parts))
-        result = self._connection.sql("select md5_number_upper(slice) as digest from slices").to_arrow_table()
-        self._connection.unregister("slices")
+        parts = [slices.slice(low, _BATCH_ROWS) for low in range(0, len(slices), _BATCH_ROWS)]
+        self._connection.register("slices", pa.Table.from_batches([pa.record_batch({"slice": part}) for part in parts]))
+        try:
+            result = self._connection.sql("select md5_number_upper(slice) as digest from slices").to_arrow_table()
+        finally:
+            self._connection.unregister("slices")
         return result.column("digest").combine_chunks().to_numpy()
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return connect()

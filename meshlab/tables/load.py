@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 from meshlab.errors import MeshlabError
 from meshlab.events import OPS
 from meshlab.tables.batches import Names
+from meshlab.tables.digests import DuckDigests
 from meshlab.tables.parse import Parser
 from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.sealed import SealedSegment, find_sealed
 from meshlab.tables.segment import RawSegment, Rows
 from meshlab.times import DAY, midnight, parse_time
 from meshlab.wal.chain import MIDDLE, ORIGIN, Cursor
-from meshlab.wal.lines import Reject
+from meshlab.wal.lines import Digests, Reject
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.reader import Part, resolve
 from meshlab.wal.recovery import last_frame
@@ -103,6 +104,7 @@ class Load:
     uid: str
     selection: Selection
     progress: bool = True
+    digests: Digests = field(default_factory=DuckDigests)
     parts: list[Part] = field(default_factory=list)
     sealed: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
@@ -147,7 +149,7 @@ class Load:
         sealed = None if newest else find_sealed(self.root, day, cursor)
         if sealed is not None:
             return SealedSegment(sealed, names, columns, rows)
-        return RawSegment(self.root, day, cursor, newest, parser, names, columns, rows)
+        return RawSegment(self.root, day, cursor, newest, parser, names, columns, rows, self.digests)
 
     def _close(self, segment: RawSegment | SealedSegment) -> bool:
         """Take a segment's report; returns whether nothing chosen can follow."""

@@ -8,7 +8,8 @@ their values from ``events.parse_event``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import duckdb
@@ -18,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.events import DELETE, FIELDS, OTHER, NotJson, Parsed, parse_event
+from meshlab.tables.connection import connect
 from meshlab.tables.screen import count_keys
-from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, EVENT_SCHEMA, RECORD_FIELDS
+from meshlab.tables.schema import EMOTIONAL_SIGNATURE, EVENT_SCHEMA, RECORD_FIELDS
 from meshlab.tables.slices import spread, strings, views
 from meshlab.wal.lines import Block
 
@@ -30,6 +32,10 @@ _BATCH_ROWS = 8192
 """DuckDB spreads record batches over its threads: several for each, per block."""
 
 _RAW_LIST = "trauma_indicators"
+
+
+LEAST_ROWS = 4000
+"""Plain rows from which a query, which takes some 15 ms to begin with, is faster."""
 
 
 class Records(NamedTuple):
@@ -47,20 +53,20 @@ class Records(NamedTuple):
 class Parser:
     """Parses blocks; holds one DuckDB connection, so use it from one thread at a time.
 
-    ``columns`` are names of ``EVENT_SCHEMA``; only what they need is computed.
+    ``columns`` are names of ``EVENT_SCHEMA``; only what they need is computed.  Blocks
+    with fewer than ``least_rows`` plain rows are not worth a query.
     """
 
-    def __init__(self, columns: Iterable[str], threads: int | None = None) -> None:
+    def __init__(self, columns: Collection[str], *, least_rows: int = LEAST_ROWS) -> None:
         self._wanted = _needed(columns)
         self._with_extra = "extra" in columns
-        self._query = _query(self._wanted)
-        self._connection = connect(threads)
+        self._least_rows = least_rows
 
     def parse(self, block: Block) -> Records:
         """The records of a block; every row is parsed, whatever the columns."""
         slow = np.ones(len(block.op), bool)
         columns = {}
-        if block.plain.any():
+        if np.count_nonzero(block.plain) >= self._least_rows:
             columns, slow = self._parse_plain(block)
         rows = np.flatnonzero(slow)
         if not columns or len(rows):
@@ -87,10 +93,10 @@ class Parser:
         columns = {name: found[name] for name in self._wanted}
         if len(deletes):
             columns["id"] = pc.coalesce(columns["id"], spread(ids, deletes, len(start)))
+        lists, strict = _read_lists(found["lists"])
         if "emotional_signature" in columns:
-            columns["emotional_signature"], strict = _with_lists(columns["emotional_signature"])
-            agreed &= strict
-        return columns, ~agreed
+            columns["emotional_signature"] = _with_lists(columns["emotional_signature"], lists)
+        return columns, ~(agreed & strict)
 
     def _from_json(self, data: Any, start: Any, stop: Any, rows: Any) -> dict[str, pa.Array] | None:
         """The query's columns for the masked slices; None when DuckDB gives up on them."""
@@ -108,6 +114,14 @@ class Parser:
         except duckdb.Error:
             return np.zeros(len(rows), bool)
 
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return connect()
+
+    @cached_property
+    def _query(self) -> str:
+        return _query(self._wanted)
+
     def _run(self, query: str, records: pa.Array) -> dict[str, pa.Array]:
         schema = pa.schema([("record", records.type)])
         parts = [records.slice(low, _BATCH_ROWS) for low in range(0, len(records), _BATCH_ROWS)]
@@ -118,16 +132,6 @@ class Parser:
         finally:
             self._connection.unregister("block")
         return {name: _whole(result.column(name)) for name in result.column_names}
-
-
-def connect(threads: int | None = None) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection in memory, set up as all of meshlab's are."""
-    connection = duckdb.connect(":memory:")
-    connection.execute("set TimeZone='UTC'")
-    connection.execute("set enable_progress_bar=false")
-    if threads:
-        connection.execute(f"set threads={threads:d}")
-    return connection
 
 
 def _needed(columns: Iterable[str]) -> list[str]:
@@ -177,6 +181,7 @@ def _query(wanted: list[str]) -> str:
     columns = ",".join(f'"{name}"' for name in wanted)
     return (
         f"select {columns}, {keys} as keys, "
+        f'"emotional_signature"."{_RAW_LIST}" as lists, '
         f"(coalesce(id <> '', false) and coalesce(isfinite(greatest({numbers})), true))::utinyint as sound "
         f"from (select unnest(from_json(record, '{_structure(RECORD_FIELDS)}')) from block)"
     )
@@ -209,13 +214,10 @@ def _plain_strings(data: Any, start: Any, stop: Any) -> tuple[pa.Array, Any]:
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 
 
-def _with_lists(signature: pa.Array) -> tuple[pa.Array, Any]:
-    """Decode the raw lists in a signature; the mask tells rows without a misfit list."""
-    names = [field.name for field in EMOTIONAL_SIGNATURE]
-    children = dict(zip([field.name for field in signature.type], signature.flatten(), strict=True))
-    raw = children[_RAW_LIST]
-    texts = (raw.storage if isinstance(raw, pa.ExtensionArray) else raw).dictionary_encode()
-    lists, fits = [], [True]
+def _read_lists(raw: pa.Array) -> tuple[pa.Array, Any]:
+    """Decode lists given as JSON text, each different one once; the mask tells rows without a misfit."""
+    texts = raw.dictionary_encode()
+    lists, fits = [], []
     for text in texts.dictionary.to_pylist():
         try:
             lists.append(_decode_texts(text))
@@ -224,11 +226,17 @@ def _with_lists(signature: pa.Array) -> tuple[pa.Array, Any]:
             lists.append(None)
             fits.append(False)
     kind = EMOTIONAL_SIGNATURE.field(_RAW_LIST).type
-    children[_RAW_LIST] = pa.array(lists, kind).take(texts.indices)
-    fields = [EMOTIONAL_SIGNATURE.field(name) for name in names]
-    arrays = [children[name] for name in names]
-    whole = pa.StructArray.from_arrays(arrays, fields=fields, mask=signature.is_null())
-    return whole, np.array(fits)[pc.fill_null(texts.indices, -1).to_numpy(zero_copy_only=False) + 1]
+    index = pc.fill_null(texts.indices, len(fits)).to_numpy(zero_copy_only=False)
+    return pa.array(lists, kind).take(texts.indices), np.array([*fits, True])[index]
+
+
+def _with_lists(signature: pa.Array, lists: pa.Array) -> pa.Array:
+    """Signatures with decoded lists in the place of raw ones."""
+    children = dict(zip([field.name for field in signature.type], signature.flatten(), strict=True))
+    children[_RAW_LIST] = lists
+    fields = list(EMOTIONAL_SIGNATURE)
+    arrays = [children[field.name] for field in fields]
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=signature.is_null())
 
 
 # Rows parsed by the definition
@@ -295,5 +303,3 @@ def _merge(fast: dict[str, pa.Array], rows: Any, slow: dict[str, pa.Array]) -> d
             merged[name] = pa.concat_arrays([before.cast(values.type), values]).take(pa.array(index))
     return merged
 
-
-assert COMFORT_METRICS.num_fields == 4  # all doubles: no list to decode

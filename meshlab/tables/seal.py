@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from meshlab.errors import storage_errors
 from meshlab.tables.batches import Names
+from meshlab.tables.digests import DuckDigests
 from meshlab.tables.parse import Parser
 from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.sealed import (
@@ -67,14 +68,14 @@ def seal(root: Path, uid: str, *, files: Files = REAL_FILES) -> list[SealedFile]
     """
     days = segment_days(root)
     names = Names(uid, days)
-    parser = Parser(EVENT_SCHEMA.names)
+    parser, digests = Parser(EVENT_SCHEMA.names), DuckDigests()
     cursor, done = ORIGIN, []
     for day in days[:-1]:
         known = find_sealed(root, day, cursor)
         if known is not None:
             cursor = known.description.end
             continue
-        segment = RawSegment(root, day, cursor, False, parser, names, FILE_SCHEMA.names)
+        segment = RawSegment(root, day, cursor, False, parser, names, FILE_SCHEMA.names, digests=digests)
         written = _seal_segment(segment, files)
         if written is not None:
             done.append(written)

@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from meshlab.events import OPS, OTHER
 from meshlab.tables.batches import Names, event_batch, take
-from meshlab.tables.digests import DuckDigests
 from meshlab.tables.parse import Parser
 from meshlab.tables.reports import check_tiling, failed_rejects, with_failed
 from meshlab.wal.chain import Cursor
-from meshlab.wal.lines import Block, Reject
+from meshlab.wal.lines import Block, Digests, Reject, md5_digests
 from meshlab.wal.reader import Part, SegmentScan, scan_segment
 
 T = TypeVar("T")
@@ -61,6 +60,7 @@ class RawSegment:
     names: Names
     columns: Sequence[str]
     rows: Rows = ALL_ROWS
+    digests: Digests = md5_digests
     cut: bool = False
     _scan: SegmentScan | None = None
     _failed: list[Reject] = field(default_factory=list)
@@ -69,7 +69,7 @@ class RawSegment:
 
     def batches(self, advance: Callable[[int], Any] = lambda count: None) -> Iterator[pa.RecordBatch]:
         """The events of the chosen rows; ``advance`` is told the bytes that were read."""
-        self._scan = scan_segment(self.root, self.day, self.start, newest=self.newest, digests=DuckDigests())
+        self._scan = scan_segment(self.root, self.day, self.start, newest=self.newest, digests=self.digests)
         told = 0
         for block in ahead(iter(self._scan)):
             if len(block.op) == 0:
