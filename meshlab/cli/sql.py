@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from meshlab.cli.output import Settings, arrow_rows, format_option, write_rows
+from meshlab.cli.output import Settings, arrow_rows, counted, finish, format_option, say, write_rows
 
 
 @click.command("sql")
@@ -14,11 +14,15 @@ from meshlab.cli.output import Settings, arrow_rows, format_option, write_rows
 def command(settings: Settings, query: str, fmt: str) -> None:
     """Run a SQL query over a store.
 
-    The tables are events, rejects and segments.
+    The tables are events, rejects and segments; nothing else can be read.  Exit code 2:
+    there is damage in the logs that were read.
 
     \b
       meshlab sql "select op, count(*) as n, sum(nbytes) as bytes from events group by op order by n desc"
     """
     result = settings.open().sql(query)
-    table = result.to_arrow_table() if hasattr(result, "to_arrow_table") else result
+    table = result.to_arrow()
     write_rows(arrow_rows(table), fmt, names=table.schema.names)
+    if result.damage:
+        say(f"the logs read hold {counted(result.damage, 'damaged piece')} ('meshlab verify' shows where)")
+    finish(damage=bool(result.damage))

@@ -93,3 +93,11 @@ def test_today_is_not_sealed_and_finished_days_are(meshlab, store):
     (store / "ann" / "wal-20250101.log").write_bytes(b'{"Delete":"m1"}\n')
     rows = answer(meshlab("--store", store, "seal", "--format", "json"))
     assert [(row["uid"], row["segment"]) for row in rows] == [("ann", "20250101")]
+
+
+def test_sql_over_a_damaged_log_carries_on_with_exit_code_2(meshlab, store):
+    segment = next((store / "ann").glob("wal-*.log"))
+    segment.write_bytes(segment.read_bytes().replace(b'"second"', b'"zecond"'))
+    result = meshlab("--store", store, "sql", "select class from rejects where nbytes > 0", "--format", "json")
+    assert answer(result, code=2) == [{"class": "bad-sum"}]
+    assert "damaged" in result.stderr
