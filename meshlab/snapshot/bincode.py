@@ -30,7 +30,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,13 +39,13 @@ from tqdm.auto import tqdm
 
 from meshlab.errors import SnapshotError, storage_errors
 from meshlab.events import CONTENT_TYPES, MODES, VAULT_STATUSES
+from meshlab.snapshot.window import WINDOW, Keys, Window
 from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, RECORD_FIELDS, RECORD_SCHEMA
 from meshlab.tables.times import to_timestamps
 
 MAGIC = b"MESHSNAP"
 """First bytes of a manifest; a ``snapshot.bin`` without them is a phase-1 map."""
 
-WINDOW = 16 << 20
 LARGEST_RECORD = (1 << 31) - 1 - 2 * WINDOW
 """Bytes of one record: offsets within a window must fit Arrow's 32-bit strings."""
 
@@ -92,8 +92,8 @@ def read_bincode(
     is found after the last batch: use no batch before the iterator is exhausted.
     """
     with storage_errors("read", path), open(path, "rb") as file:
-        window = _Window(Path(path), file)
-        keys = _Keys(window)
+        window = Window(Path(path), file)
+        keys = Keys(window)
         total = _read_count(window)
         with _progress_bar(window, total, progress) as bar:
             for batch, starts in _read_records(window, total, batch_rows):
@@ -103,37 +103,9 @@ def read_bincode(
         keys.check()
 
 
-def _progress_bar(window: _Window, total: int, progress: bool) -> Any:
+def _progress_bar(window: Window, total: int, progress: bool) -> Any:
     shown = None if progress else True  # None: only on a terminal or in a notebook
     return tqdm(total=total, desc=f"read {window.path.name}", unit=" records", delay=1, leave=False, disable=shown)
-
-
-class _Window:
-    """The stretch of the file in memory; ``data[0]`` is byte ``base`` of the file."""
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path = path
-        self.file = file
-        self.size = os.fstat(file.fileno()).st_size
-        self.base = 0
-        self.data = file.read(WINDOW)
-
-    def move(self, position: int, needed: int) -> None:
-        """Forget what is before ``position``; read on to hold ``needed`` bytes from there."""
-        kept = self.data[position:]
-        # At least twice as many as before, so that one huge record is scanned few times.
-        more = self.file.read(max(WINDOW, len(kept), needed - len(kept)))
-        found = len(kept) + len(more)
-        if found < needed:
-            raise self.error(position, f"expected {needed} bytes", f"{found}: the file shrank while it was read")
-        self.base += position
-        self.data = kept + more
-
-    def error(self, position: int, expected: str, found: str, record: int | None = None) -> SnapshotError:
-        where = f"{self.path}: byte {self.base + position}"
-        if record is not None:
-            where += f", record {record + 1}"
-        return SnapshotError(f"{where}: {expected}, found {found}")
 
 
 class _Scan(NamedTuple):
@@ -145,7 +117,7 @@ class _Scan(NamedTuple):
     stop: int  # end of the last whole record
 
 
-def _read_count(window: _Window) -> int:
+def _read_count(window: Window) -> int:
     if len(window.data) < 8:
         raise window.error(0, "expected 8 bytes of record count", f"{len(window.data)}: the file is cut")
     (total,) = _U64.unpack_from(window.data)
@@ -156,7 +128,7 @@ def _read_count(window: _Window) -> int:
     return int(total)
 
 
-def _read_records(window: _Window, total: int, batch_rows: int) -> Iterator[tuple[pa.RecordBatch, Any]]:
+def _read_records(window: Window, total: int, batch_rows: int) -> Iterator[tuple[pa.RecordBatch, Any]]:
     """Batches, each with the file offsets at which its records start."""
     done, position = 0, 8
     while done < total:
@@ -208,7 +180,7 @@ def _scan(data: bytes, position: int, limit: int) -> _Scan:
     return _Scan(starts, tails, strings, position)
 
 
-def _needed(window: _Window, position: int, record: int) -> int:
+def _needed(window: Window, position: int, record: int) -> int:
     """Bytes that must be in memory to get on with a record; raises when the file has fewer."""
     end = position
     for name, size in _LAYOUT:
@@ -219,7 +191,7 @@ def _needed(window: _Window, position: int, record: int) -> int:
     return end - position
 
 
-def _steps(window: _Window, at: int, name: str, size: int, record: int) -> Iterator[int]:
+def _steps(window: Window, at: int, name: str, size: int, record: int) -> Iterator[int]:
     """Ends of the parts of one field, each proved to lie within the file."""
     if size > 0:
         yield _within(window, at, size, name, record)
@@ -237,7 +209,7 @@ def _steps(window: _Window, at: int, name: str, size: int, record: int) -> Itera
             yield body
 
 
-def _within(window: _Window, at: int, size: int, name: str, record: int) -> int:
+def _within(window: Window, at: int, size: int, name: str, record: int) -> int:
     left = window.size - window.base - at
     if size > left:
         raise window.error(at, f"expected {size} bytes of {name}", f"{max(left, 0)} before the end of the file", record)
@@ -249,7 +221,7 @@ def _within(window: _Window, at: int, size: int, name: str, record: int) -> int:
 class _Records:
     """The records of one scan as Arrow columns."""
 
-    def __init__(self, window: _Window, scan: _Scan, starts: Any, done: int) -> None:
+    def __init__(self, window: Window, scan: _Scan, starts: Any, done: int) -> None:
         self.window = window
         self.scan = scan
         self.starts = starts
@@ -352,41 +324,6 @@ def _slices(data: bytes, begin: Any, end: Any) -> pa.Array:
     bounds[1::2] = end
     pieces = pa.Array.from_buffers(pa.binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(data)])
     return pieces.take(pa.array(np.arange(0, len(bounds) - 1, 2, dtype=np.int32)))
-
-
-class _Keys:
-    """Finds a key that comes twice, with 16 bytes of memory per record."""
-
-    def __init__(self, window: _Window) -> None:
-        self.window = window
-        self.hashes: list[Any] = []
-        self.starts: list[Any] = []
-
-    def add(self, ids: pa.Array, starts: Any) -> None:
-        texts = ids.to_numpy(zero_copy_only=False)
-        self.hashes.append(np.fromiter(map(hash, texts), np.int64, len(texts)))
-        self.starts.append(starts)
-
-    def check(self) -> None:
-        """Raise for the first repeated key; equal hashes are settled by reading both keys."""
-        if not self.hashes:
-            return
-        hashes = np.concatenate(self.hashes)
-        starts = np.concatenate(self.starts)
-        order = np.argsort(hashes, kind="stable")
-        ranked = hashes[order]
-        twins = np.flatnonzero(ranked[1:] == ranked[:-1])
-        for first, second in zip(order[twins].tolist(), order[twins + 1].tolist(), strict=True):
-            key = self.key(int(starts[second]))
-            if key == self.key(int(starts[first])):
-                position = int(starts[second]) - self.window.base
-                found = f"{key!r} again, the key of record {first + 1}"
-                raise self.window.error(position, "expected a key of its own", found, second)
-
-    def key(self, start: int) -> bytes:
-        self.window.file.seek(start)
-        (length,) = _U64.unpack(self.window.file.read(8))
-        return self.window.file.read(length)
 
 
 def write_bincode(records: Iterable[Mapping[str, Any]]) -> bytes:

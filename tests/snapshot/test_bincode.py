@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from meshlab.errors import NotFound, SnapshotError
 from meshlab.events import CONTENT_TYPES, FIELDS, MODES, VAULT_STATUSES
-from meshlab.snapshot import bincode
+from meshlab.snapshot import bincode, window
 from meshlab.snapshot.bincode import is_bincode, read_bincode, write_bincode
 from meshlab.tables.schema import RECORD_SCHEMA
 from meshlab.times import parse_time
@@ -106,24 +106,24 @@ def test_any_records_round_trip_bit_for_bit(tmp_path_factory, rows, batch_rows):
     assert table["extra"].null_count == len(rows)
 
 
-@pytest.mark.parametrize("window", [8, 64, 300])
-def test_records_longer_than_the_window_are_read(path, monkeypatch, window):
-    monkeypatch.setattr(bincode, "WINDOW", window)
+@pytest.mark.parametrize("size", [8, 64, 300])
+def test_records_longer_than_the_window_are_read(path, monkeypatch, size):
+    monkeypatch.setattr(window, "WINDOW", size)
     rows = [record(f"m{i}", content="ψ" * (i * 37)) for i in range(20)]
     path.write_bytes(write_bincode(rows))
     assert rows_of(path) == rows
 
 
 def test_memory_is_bounded_whatever_the_size_of_the_file(path, monkeypatch):
-    monkeypatch.setattr(bincode, "WINDOW", 1 << 16)
+    monkeypatch.setattr(window, "WINDOW", 1 << 16)
     path.write_bytes(write_bincode(record(f"m{i}", content="x" * 1000) for i in range(4000)))
     tracemalloc.start()
     try:
         held = pa.total_allocated_bytes()
         for batch in read_bincode(path, progress=False):
-            assert pa.total_allocated_bytes() - held < 20 * bincode.WINDOW
-            assert batch.nbytes < 2 * bincode.WINDOW
-        assert tracemalloc.get_traced_memory()[1] < 20 * bincode.WINDOW < path.stat().st_size / 3
+            assert pa.total_allocated_bytes() - held < 20 * window.WINDOW
+            assert batch.nbytes < 2 * window.WINDOW
+        assert tracemalloc.get_traced_memory()[1] < 20 * window.WINDOW < path.stat().st_size / 3
     finally:
         tracemalloc.stop()
 
@@ -147,7 +147,7 @@ def test_a_file_cut_at_any_byte_is_refused(path):
 
 
 def test_a_cut_file_is_refused_in_any_window(path, monkeypatch):
-    monkeypatch.setattr(bincode, "WINDOW", 50)
+    monkeypatch.setattr(window, "WINDOW", 50)
     data = write_bincode([record("m1"), record("m2")])
     for size in range(0, len(data), 7):
         refusal(path, data[:size])
@@ -194,7 +194,7 @@ def test_a_lying_length_is_refused_and_takes_no_memory(path, lie):
         tracemalloc.start()
         try:
             refusal(path, bytes(broken))
-            assert tracemalloc.get_traced_memory()[1] < 2 * bincode.WINDOW
+            assert tracemalloc.get_traced_memory()[1] < 2 * window.WINDOW
         finally:
             tracemalloc.stop()
 
@@ -222,9 +222,10 @@ def test_a_key_that_comes_twice_is_refused_and_both_records_named(path):
 
 
 def test_equal_hashes_are_not_equal_keys(path, monkeypatch):
-    monkeypatch.setattr(bincode, "hash", lambda text: 7, raising=False)
+    monkeypatch.setattr(window, "hash", lambda text: 7, raising=False)
     path.write_bytes(write_bincode([record("m1"), record("m2")]))
     assert len(rows_of(path)) == 2
+    assert "the key of record 1" in refusal(path, write_bincode([record("m1"), record("m2"), record("m1")]))
 
 
 @pytest.mark.parametrize("field", ["concept_id", "content", "creation_time", "loss"])
