@@ -14,7 +14,7 @@ Delete(id='m1')
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -171,10 +171,10 @@ def encode_event(event: MeshEvent | Mapping[str, Any]) -> bytes:
     if isinstance(event, Delete):
         return b'{"Delete":' + _to_json(event.id, "Delete") + b"}"
     value = event.value if isinstance(event, Other) else event
-    if isinstance(event, Other) or isinstance(value, dict):
-        return _encode_plain(value)
     if isinstance(value, Mapping):
-        return _encode_plain(dict(value))
+        return _encode_plain(value if type(value) is dict else dict(value))
+    if isinstance(event, Other):
+        return _encode_plain(value)
     raise BadEvent(
         f"an event is an Insert, Update, Delete, Other or a dict; found {type(event).__name__}",
         hint="wrap a free-form JSON value as Other(value)",
@@ -182,22 +182,46 @@ def encode_event(event: MeshEvent | Mapping[str, Any]) -> bytes:
 
 
 def _encode_plain(value: Any) -> bytes:
-    if type(value) is dict and len(value) == 1:
-        tag = next(iter(value))
-        body = value[tag]
-        if tag == "Insert" or tag == "Update":
-            record = _to_json(body, tag)
-            _check_record(record, where=tag)
-            if b"null" in record:
-                _refuse_non_json(body, tag)
-            return b'{"' + tag.encode() + b'":' + record + b"}"
-        if tag == "Delete":
-            return encode_event(Delete(body["id"] if isinstance(body, dict) and set(body) == {"id"} else body))
-        if tag == "Recovered":
-            raise BadEvent("Recovered is written by the log itself, never by a caller")
+    tag = next(iter(value), None) if isinstance(value, dict) else None
+    if tag in TAGS and len(value) == 1:
+        return _encode_tagged(str(tag), value[tag])
+    if tag == "Recovered" and len(value) == 1:
+        raise BadEvent("Recovered is written by the log itself, never by a caller")
     data = _to_json(value, "event")
     _refuse_non_json(value, "event")
-    return data
+    # A tag with other names beside it is no tagged event: readers tell by the first bytes.
+    return b"{ " + data[1:] if tag in TAGS or tag == "Recovered" else data
+
+
+def _encode_tagged(tag: str, body: Any) -> bytes:
+    if tag == "Delete":
+        return encode_event(Delete(body["id"] if isinstance(body, dict) and set(body) == {"id"} else body))
+    if isinstance(body, SolitonMemory):
+        return encode_event(Insert(body) if tag == "Insert" else Update(body))
+    record = _to_json(body, tag)
+    _check_record(record, where=tag)
+    if b"null" in record or not _is_sound(body):
+        _refuse_non_json(body, tag)
+    return b'{"%b":%b}' % (tag.encode(), record)
+
+
+def _is_sound(body: Any) -> bool:
+    """Whether a record has known names and values only; others are walked one by one.
+
+    The JSON alone does not tell: the encoder turns dates, bytes and number keys into strings.
+    """
+    return type(body) is dict and _FIELD_SET.issuperset(body) and _is_plain(body.values())
+
+
+def _is_plain(values: Iterable[Any]) -> bool:
+    """Whether values, in dicts and lists too, have JSON's own types."""
+    for value in values:
+        kind = type(value)
+        if kind not in _JSON_TYPES and not (
+            (kind is dict and _is_plain(value.values())) or (kind is list and _is_plain(value))
+        ):
+            return False
+    return True
 
 
 def _to_json(value: Any, where: str) -> bytes:
@@ -266,6 +290,7 @@ class _Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _FIELD_SET = frozenset(FIELDS)
+_JSON_TYPES = frozenset({str, float, int, type(None)})
 _lenient_record = msgspec.json.Decoder(_Lenient).decode
 _strict_record = msgspec.json.Decoder(_Fields).decode
 _raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -438,8 +463,9 @@ def _parse_tagged(raw: bytes, tag: str) -> Parsed | None:
 def _parse_unusual(line: bytes) -> ParsedLine:
     value = parse_json(line)
     if isinstance(value, dict):
-        if "seq" in value and ("timestamp" in value or "event" in value):
-            raise OutsideFrame("the line has a seq but no valid frame covers it")
+        framed = "seq" in value or ("prev" in value and "sum" in value)
+        if framed and ("timestamp" in value or "event" in value):
+            raise OutsideFrame("the line has the fields of a frame but no valid frame covers it")
         if set(value) == {"timestamp", "event"}:
             parts = _raw_map(line)
             return _gateway(bytes(parts["timestamp"]), bytes(parts["event"]))

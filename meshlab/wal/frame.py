@@ -40,11 +40,13 @@ KEY_KEY = b',"key":"'
 SEQ_KEY = b',"seq":'
 COUNT_KEY = b',"n":'
 
-MAX_SEQ_DIGITS = 19
+MAX_SEQ_DIGITS = 18
+"""Longest ``seq``: it and the next ones fit 64 bits."""
+
 MAX_KEY = 64
 _KEY = re.compile(r"[!#-\[\]-~]{1,64}", re.ASCII)
-_TAIL = re.compile(rb',"seq":(\d{1,19}),"n":(\d{1,8}),"prev":"([0-9a-f]{16})","sum":"([0-9a-f]{16})"\}\Z')
-_MEMBER = re.compile(rb',"seq":\d{1,19}\}\s*\Z')
+_TAIL = re.compile(rb',"seq":(\d{1,18}),"n":(\d{1,8}),"prev":"([0-9a-f]{16})","sum":"([0-9a-f]{16})"\}\Z')
+_MEMBER = re.compile(rb',"seq":\d{1,18}\}\s*\Z')
 
 
 class Frame(NamedTuple):
@@ -119,7 +121,12 @@ def is_member(line: bytes) -> bool:
     >>> is_member(b'{"timestamp":"2025-07-07T12:00:00.123456Z","event":1,"seq":7}\\n')
     True
     """
-    return line.startswith(LINE_START) and _MEMBER.search(line[-64:]) is not None
+    return line.startswith(LINE_START) and ends_as_member(line)
+
+
+def ends_as_member(line: bytes) -> bool:
+    """Whether a line ends like one of a frame, but not its last, whatever is glued before it."""
+    return _MEMBER.search(line[-64:]) is not None
 
 
 def read_tail(line: bytes) -> Tail | None:

@@ -201,7 +201,7 @@ def _read_number(lines: Lines, stop: Any, rows: Any, name: bytes) -> tuple[Any, 
     floor = lines.start[rows] + len(name)
     active = np.arange(len(stop))
     scale = 1
-    for _ in range(MAX_SEQ_DIGITS - 1):
+    for _ in range(MAX_SEQ_DIGITS):
         byte = lines.data[np.maximum(at[active] - 1, 0)]
         digit = _is_digit(byte) & (at[active] > floor[active])
         active = active[digit]

@@ -41,7 +41,7 @@ def check_uid(uid: str) -> str:
 
     >>> check_uid("../etc")
     Traceback (most recent call last):
-    meshlab.errors.BadUserId: user id '../etc' is not allowed (use 1-128 of A-Z a-z 0-9 . _ - and start with a letter or digit)
+    meshlab.errors.BadUserId: user id '../etc' is not allowed (use 1-128 of A-Z a-z 0-9 . _ - ...)
     """
     if not isinstance(uid, str) or not _UID.fullmatch(uid):
         shown = repr(uid) if len(repr(uid)) < 100 else repr(uid)[:96] + "...'"

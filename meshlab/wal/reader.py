@@ -12,16 +12,18 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from meshlab.errors import storage_errors
+from meshlab.events import NotJson, parse_json
 from meshlab.wal.chain import LONG_AGO, MIDDLE, ORIGIN, UNKNOWN, Cursor
 from meshlab.wal.classify import Classified, classify
-from meshlab.wal.frame import MAX_FRAME, is_member, read_tail
-from meshlab.wal.gather import Stretch
+from meshlab.wal.frame import LINE_START, MAX_FRAME, SUM_ENDING, SUM_KEY, ends_as_member, is_member, read_tail
+from meshlab.wal.gather import Stretch, is_utf8
 from meshlab.wal.lines import PAD, Block, Claim, Digests, Reject, md5_digests
 from meshlab.wal.paths import LOCK, segment_name
 
@@ -166,7 +168,10 @@ class SegmentScan:
         if not run or not _is_being_written(self.path.parent / LOCK, file, size):
             return
         self._count_rejects(run, -1)
-        self.counts["lines"] -= len(run)
+        begins_line = run[0].offset == 0 or os.pread(file.fileno(), 1, run[0].offset - 1) == b"\n"
+        lines = len({reject.line for reject in run}) - (not begins_line)
+        self.counts["lines"] -= lines
+        self.counts["pieces"] -= len(run) - lines
         self.counts["open_tail_bytes"] = sum(reject.nbytes for reject in run)
         self.rejects = [reject for reject in self.rejects if reject not in run]
 
@@ -185,12 +190,12 @@ def scan_segment(
     ``start`` is where the log stands at the beginning of the segment; ``newest`` says
     that a writer may be at work at its end; ``digests`` computes the sums.
     """
-    return SegmentScan(root / segment_name(day), day, start, newest, digests, chunk)
+    return SegmentScan(root / segment_name(day), day, start, newest, digests, min(chunk, MAX_FRAME))
 
 
 def _read(file: Any, at: int, count: int) -> tuple[Any, int]:
     """Up to ``count`` bytes from ``at`` into a padded buffer, and how many came."""
-    buffer = np.empty(count + PAD, np.uint8)
+    buffer: Any = np.empty(count + PAD, np.uint8)
     buffer[count:] = 0
     view, got = memoryview(buffer), 0
     while got < count:
@@ -221,7 +226,7 @@ def _cut(data: Any, count: int) -> int:
     whole = end = _line_start(data, count)
     while end:
         start = _line_start(data, end - 1)
-        if not is_member(bytes(data[start:end])):
+        if not ends_as_member(bytes(data[start:end])):
             return end
         end = start
     return whole if count >= MAX_FRAME else 0
@@ -241,13 +246,16 @@ def _line_start(data: Any, stop: int) -> int:
 def tail_run(rejects: Sequence[Reject], size: int) -> list[Reject]:
     """The rejects at the very end of a segment that an interrupted write may have left.
 
-    A whole frame that fails its sum, or a whole line of anything else, is damage.
+    A whole frame that fails its sum is damage, and so is a whole line of anything else;
+    a frame with NULs in it is unfinished: its pages did not all reach the disk.
     """
     run: list[Reject] = []
-    for reject in reversed(rejects):
-        if reject.nbytes == 0:
-            continue
-        if reject.offset + reject.nbytes != size or not _is_unfinished(reject):
+    solid = [reject for reject in rejects if reject.nbytes]
+    for index in range(len(solid) - 1, -1, -1):
+        reject = solid[index]
+        if reject.offset + reject.nbytes != size:
+            break
+        if not _is_unfinished(reject) and not _has_hole(solid, index):
             break
         run.append(reject)
         size = reject.offset
@@ -261,7 +269,42 @@ def _is_unfinished(reject: Reject) -> bool:
         return False
     if is_member(reject.raw):
         return True
-    return not reject.raw.endswith(b"\n") and read_tail(reject.raw.rstrip()) is None
+    if reject.raw.endswith(b"\n"):
+        return _is_cut_short(reject.raw.rstrip())
+    return read_tail(reject.raw.rstrip()) is None
+
+
+def _is_cut_short(line: bytes) -> bool:
+    """Whether a line that begins like ours breaks off, with a newline by a recovery behind it.
+
+    A whole line with a flipped bit still ends much like a sum; a cut one does not.
+    """
+    if not line.startswith(LINE_START[: len(line)]):
+        return False
+    ending = line[-SUM_ENDING:].rjust(SUM_ENDING)
+    fixed = zip(SUM_KEY + b'"}', ending[: len(SUM_KEY)] + ending[-2:])
+    return sum(told == found for told, found in fixed) < 5 and _breaks_off(line)
+
+
+def _breaks_off(line: bytes) -> bool:
+    try:
+        parse_json(line)
+    except NotJson as error:
+        return "truncated" in str(error) or not is_utf8(memoryview(line))
+    return False
+
+
+def _has_hole(solid: Sequence[Reject], index: int) -> bool:
+    """Whether NULs stand in the frame, or the line, that ends with this reject."""
+    reject = solid[index]
+    tail = read_tail(reject.raw.rstrip())
+    first = reject.line - (tail.n if tail else 1)
+    for before in reversed(solid[:index]):
+        if before.line <= first:
+            return False
+        if before.kind == "nul-run":
+            return True
+    return False
 
 
 def _is_being_written(lock: Path, file: Any, size: int) -> bool:
@@ -290,8 +333,9 @@ def resolve(parts: Sequence[Part]) -> list[Reject]:
         for claim in part.claims:
             torn |= _claimed(claim, [r for other in parts for r in other.rejects if r.segment == claim.segment])
     for part in reversed(parts):
-        torn |= {(r.segment, r.offset) for r in tail_run(part.rejects, part.tally.bytes - part.tally.open_tail_bytes)}
-        if part.last_event >= 0:
+        end = part.tally.bytes - part.tally.open_tail_bytes
+        torn |= {(reject.segment, reject.offset) for reject in tail_run(part.rejects, end)}
+        if part.last_event >= 0 or any(reject.kind == "duplicate-frame" for reject in part.rejects):
             break
     return [
         reject._replace(kind="torn", reason=f"an unfinished write ({reject.kind}: {reject.reason})")
@@ -307,7 +351,7 @@ def _claimed(claim: Claim, rejects: list[Reject]) -> set[tuple[str, int]]:
     run = [r for r in rejects if r.nbytes and claim.offset <= r.offset < claim.offset + claim.nbytes]
     if not run or run[0].offset != claim.offset or any(r.nbytes > len(r.raw) for r in run):
         return set()
-    if any(a.offset + a.nbytes != b.offset for a, b in zip(run, run[1:], strict=False)):
+    if any(a.offset + a.nbytes != b.offset for a, b in pairwise(run)):
         return set()
     raw = b"".join(r.raw for r in run)
     # The newline that ended the run was written by the recovery itself.

@@ -24,7 +24,7 @@ from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.reader import tail_run
 
 _LOOK = 64 << 10
-_HIGHEST_CLAIM = 1 << 62
+_HIGHEST_CLAIM = 10**17
 _FRAME_STARTS = re.compile(re.escape(LINE_START))
 
 
@@ -55,7 +55,8 @@ class LogEnd(NamedTuple):
     """Where a log ends: its newest segment (None for an empty log) and how to go on.
 
     ``seq`` and ``sum`` are those to count on from; ``newline`` tells that the newest
-    segment does not end with one; ``torn`` lists the runs no ``Recovered`` frame names.
+    segment does not end with one; ``torn`` lists the runs no ``Recovered`` frame names;
+    ``framed`` is the segment of the last valid frame.
     """
 
     segment: str | None
@@ -64,6 +65,7 @@ class LogEnd(NamedTuple):
     sum: bytes
     newline: bool
     torn: list[Torn]
+    framed: str | None = None
 
 
 EMPTY = LogEnd(None, 0, 0, NO_SUM, False, [])
@@ -78,16 +80,17 @@ def find_end(root: Path) -> LogEnd:
     days = segment_days(root)
     if not days:
         return EMPTY
-    torn = [run for day in days if (run := find_torn(root, day)) and not _is_named(root, days, run)]
-    seq, total = 0, NO_SUM
+    runs = {day: run for day in days if (run := find_torn(root, day))}
+    torn = [run for run in runs.values() if not _is_named(root, days, run)]
+    seq, total, framed = 0, NO_SUM, None
     for day in reversed(days):
-        frame, claimed = last_frame(root / segment_name(day))
+        frame, claimed = last_frame(root / segment_name(day), stop=runs[day].offset if day in runs else None)
         seq = max(seq, claimed)
         if frame is not None:
-            seq, total = max(seq, frame.seq), frame.sum
+            seq, total, framed = max(seq, frame.seq), frame.sum, day
             break
     size, newline = _size(root / segment_name(days[-1]))
-    return LogEnd(days[-1], size, seq, total, newline, torn)
+    return LogEnd(days[-1], size, seq, total, newline, torn, framed)
 
 
 def look_behind(root: Path, end: LogEnd) -> LogEnd:
@@ -97,11 +100,11 @@ def look_behind(root: Path, end: LogEnd) -> LogEnd:
     """
     assert end.segment is not None
     path = root / segment_name(end.segment)
-    frame, claimed = last_frame(path, floor=end.size)
-    seq, total = (max(claimed, frame.seq), frame.sum) if frame else (max(claimed, end.seq), end.sum)
     run = find_torn(root, end.segment)
+    frame, claimed = last_frame(path, floor=end.size, stop=run.offset if run else None)
+    seq, total = (max(claimed, frame.seq), frame.sum) if frame else (max(claimed, end.seq), end.sum)
     size, newline = _size(path)
-    return LogEnd(end.segment, size, seq, total, newline, [run] if run else [])
+    return LogEnd(end.segment, size, seq, total, newline, [run] if run else [], end.segment)
 
 
 def find_torn(root: Path, day: str) -> Torn | None:
@@ -110,7 +113,9 @@ def find_torn(root: Path, day: str) -> Torn | None:
         size, look = len(text), _LOOK
         while size:
             start = max(0, size - look)
-            start = text.find(b"\n", start) + 1 if start else 0
+            if start:
+                newline = text.find(b"\n", start)
+                start = newline + 1 if newline >= 0 else size
             stretch = Stretch(day, start, padded(text[start:size]), size - start, 1)
             run = tail_run(classify(stretch, MIDDLE).rejects, size)
             if start and look < 8 * MAX_FRAME and (start == size or (run and run[0].offset == start)):
@@ -124,19 +129,24 @@ def find_torn(root: Path, day: str) -> Torn | None:
     return None
 
 
-def last_frame(path: Path, floor: int = 0) -> tuple[Tail | None, int]:
-    """The last valid frame of a segment, and the highest seq claimed behind it by a broken one."""
-    claimed = 0
+def last_frame(path: Path, floor: int = 0, stop: int | None = None) -> tuple[Tail | None, int]:
+    """The last valid frame of a segment, and the highest seq that broken ones behind it claim.
+
+    Looks at ``[floor, stop)`` only.  A broken frame whose seq was lowered by the damage
+    counts as one of its size: the gap it leaves must show.
+    """
+    claimed = broken = 0
     with _mapped(path) as text:
-        stop = len(text)
+        stop = len(text) if stop is None else stop
         while (at := text.rfind(SUM_KEY, floor, stop)) >= 0:
             end = at + SUM_ENDING
             tail = read_tail(text[max(0, end - 128) : end])
             if tail is not None:
                 if _holds(text, floor, end, tail.n):
-                    return tail, claimed
+                    return tail, max(claimed, tail.seq + broken) if broken else claimed
                 if text[end : end + 1] in (b"", b"\n", b"\r") and tail.seq < _HIGHEST_CLAIM:
                     claimed = max(claimed, tail.seq)
+                    broken += tail.n
             stop = at
     return None, claimed
 
@@ -146,7 +156,7 @@ def _holds(text: mmap.mmap | bytes, floor: int, end: int, n: int) -> bool:
     line = second = end
     for _ in range(n):
         second, line = line, text.rfind(b"\n", floor, line)
-        if line < 0:
+        if line < 0 or end - line > MAX_FRAME:
             break
     first = text[max(line + 1, floor) : second]
     starts = [match.start() for match in _FRAME_STARTS.finditer(first)][-32:]
@@ -154,9 +164,9 @@ def _holds(text: mmap.mmap | bytes, floor: int, end: int, n: int) -> bool:
 
 
 def _is_named(root: Path, days: list[str], run: Torn) -> bool:
-    """Whether a ``Recovered`` frame for these bytes stands in this segment or a later one."""
+    """Whether a ``Recovered`` frame for these bytes, at the end of one segment, stands in a later one."""
     for day in days:
-        if day >= run.segment:
+        if day > run.segment:
             with _mapped(root / segment_name(day)) as text:
                 if text.find(b'{"Recovered":{' + run.name()) >= 0:
                     return True

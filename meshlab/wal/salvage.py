@@ -137,6 +137,9 @@ def _leading(run: bytes, start: int, stop: int) -> Piece | None:
     except (ValueError, RecursionError):
         return None
     end = start + len(text[:length].encode("utf-8", "surrogateescape"))
+    # A value with a comma or a bracket behind it stood inside another one, whose head is lost.
+    if run[end:stop].lstrip(b" \t").startswith((b",", b":", b"]", b"}")):
+        return None
     foreign = _foreign(run[start:end])
     return Piece(start, end, end, foreign=foreign) if foreign is not None else None
 

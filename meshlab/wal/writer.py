@@ -14,22 +14,28 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from meshlab.errors import BadEvent, WalPoisoned, WriteFailed, storage_errors
+from meshlab.errors import BadEvent, FrameTooLarge, WalPoisoned, WriteFailed, storage_errors
 from meshlab.events import MeshEvent, encode_event
 from meshlab.times import DAY, day_of, format_time, midnight
 from meshlab.wal.files import REAL_FILES, Files
-from meshlab.wal.frame import MAX_FRAME, check_key, write_frame
+from meshlab.wal.frame import EVENT_START, MAX_FRAME, check_key, read_tail, write_frame
 from meshlab.wal.lock import Hint, LockFile, Poison
-from meshlab.wal.paths import LOCK, segment_name
+from meshlab.wal.paths import LOCK, segment_days, segment_name
 from meshlab.wal.recovery import LogEnd, find_end, look_behind
 
 Durability = Literal["commit", "os"]
 Event = MeshEvent | Mapping[str, Any]
 
 _HEAL_STEP = 4 << 20
+_ENDING = 160
+"""Bytes at the end of a frame that hold its seq and sum, with room to spare."""
+
+_LEAST = EVENT_START + len(b',"seq":1}\n')
+"""Fewest bytes a frame adds to an event."""
 
 
 class Receipt(NamedTuple):
@@ -106,11 +112,20 @@ class Writer:
         self._fd: int | None = None
         self._day: str | None = None
         self._end: LogEnd | None = None
-        self._listed = (0, 0)
+        self._listed = 0
+        self._newest = ""
         self._synced = 0
         self._named: str | None = None
         self._created: list[Path] = []
+        self._closing = False
         self._failed: WalPoisoned | None = None
+
+    def _check_process(self) -> None:
+        """In a forked child, let go of the parent's files: an open copy would keep its lock alive."""
+        if self._pid != os.getpid():
+            with suppress(OSError):
+                self._close_files()
+            self._forget()
 
     def append(self, event: Event, *, key: str | None = None) -> Receipt:
         """Append one event; returns when it is as durable as the writer promises.
@@ -118,7 +133,9 @@ class Writer:
         Raises ``BadEvent`` before anything is written, ``WriteFailed`` when the outcome
         is unknown, ``WalPoisoned`` after that.
         """
-        return self._submit(_Request([encode_event(event)], check_key(key) if key is not None else None))
+        encoded = [encode_event(event)]
+        _refuse_too_large(encoded)
+        return self._submit(_Request(encoded, check_key(key) if key is not None else None))
 
     def append_many(self, events: Iterable[Event], *, key: str | None = None) -> Receipt:
         """Append a batch as one frame: all of it or nothing is in the log.
@@ -133,18 +150,22 @@ class Writer:
                 raise type(error)(f"event {len(encoded)} of the batch: {error.message}", hint=error.hint) from None
         if not encoded:
             raise BadEvent("the batch is empty")
+        _refuse_too_large(encoded)
         return self._submit(_Request(encoded, check_key(key) if key is not None else None))
 
     def close(self) -> None:
-        """Close the files; a later append opens them again."""
+        """Close the files, when the appends under way are done; a later append opens them again."""
+        self._check_process()
         with self._mutex:
-            self._close_files()
+            if self._busy:
+                self._closing = True
+            else:
+                self._close_files()
 
     # Group commit
 
     def _submit(self, request: _Request) -> Receipt:
-        if self._pid != os.getpid():
-            self._forget()
+        self._check_process()
         with self._mutex:
             self._queue.append(request)
             if self._busy:
@@ -190,6 +211,10 @@ class Writer:
                 self._busy = heir is not None
                 if heir is not None:
                     heir.heir = True
+                elif self._closing:
+                    self._closing = False
+                    with suppress(OSError):
+                        self._close_files()
             # The next leader first: the disk idles until it runs.
             for request in [heir, *batch] if heir is not None else batch:
                 if request.gate is not None:
@@ -208,14 +233,15 @@ class Writer:
 
     def _commit(self, batch: list[_Request]) -> None:
         if self._failed is not None:
-            raise self._failed
+            raise WalPoisoned(self._failed.message)
         lock = self._lock or self._open()
-        lock.acquire()
         try:
+            self._acquire(lock)
             receipts = self._write(lock, batch, self._find_place(lock))
         finally:
-            lock.release()
-        if self.durability == "commit":
+            if self._lock is lock:
+                lock.release()
+        if receipts and self.durability == "commit":
             self._sync(lock)
         for request, receipt in receipts:
             request.receipt = receipt
@@ -227,6 +253,14 @@ class Writer:
             self._create_directories()
             self._lock = LockFile(self.root / LOCK, self._files)
         return self._lock
+
+    def _acquire(self, lock: LockFile) -> None:
+        try:
+            lock.acquire()
+        except OSError as error:
+            self._close_files()
+            with storage_errors("lock", self.root / LOCK):
+                raise error
 
     def _create_directories(self) -> None:
         missing = []
@@ -250,38 +284,48 @@ class Writer:
         if poison is not None:
             if self._end is not None:
                 self._failed = WalPoisoned(f"{self.root}: a write or sync of {segment_name(poison.segment)} failed")
-                raise self._failed
+                raise WalPoisoned(self._failed.message)
             self._heal(lock, poison)
         with storage_errors("read the log in", self.root):
             if self._end is None or hint is None or self._has_newer(hint.segment):
                 return find_end(self.root)
-            end = LogEnd(hint.segment, hint.size, hint.seq, hint.sum, False, [])
+            end = LogEnd(hint.segment, hint.size, hint.seq, hint.sum, False, [], hint.segment)
             size = self._open_segment(hint.segment)
-            return end if size == hint.size else look_behind(self.root, end)
+            if size != hint.size:
+                return look_behind(self.root, end)
+            return end if self._ends_with(hint) else find_end(self.root)
+
+    def _ends_with(self, hint: Hint) -> bool:
+        """Whether the frame the hint tells of is the last of the open segment."""
+        assert self._fd is not None
+        tail = read_tail(os.pread(self._fd, _ENDING, max(0, hint.size - _ENDING)).rstrip(b"\n"))
+        return tail is not None and (tail.seq, tail.sum) == (hint.seq, hint.sum)
 
     def _is_as_left(self, end: LogEnd) -> bool:
         """Whether the open segment has the size we left it with and is still the newest."""
         return (
             self._fd is not None
+            and end.segment is not None
             and os.fstat(self._fd).st_size == end.size
             and self._day == end.segment
             and not self._has_newer(end.segment)
         )
 
     def _has_newer(self, segment: str) -> bool:
-        """Whether a segment newer than this one may exist: the directory has changed."""
+        """Whether a segment newer than this one exists; lists the directory when it has changed."""
         changed = os.stat(self.root).st_mtime_ns
-        if self._listed[0] == changed and self._listed[1] - changed > 50_000_000:
-            return False
-        self._listed = (changed, time.time_ns())
-        newest = segment_name(segment)
-        return any(newest < name <= "wal-99991231.log" for name in os.listdir(self.root))
+        if self._listed != changed:
+            now = time.time_ns()
+            self._newest = max(segment_days(self.root), default="")
+            # A change within the clock's grain would not show: then list again.
+            self._listed = changed if now - changed > 50_000_000 else 0
+        return self._newest > segment
 
     def _open_segment(self, day: str) -> int:
         """Make the segment of a day the open one; returns its size."""
         if self._fd is None or self._day != day:
             self._close_segment()
-            self._fd = self._files.open(self.root / segment_name(day), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            self._fd = self._files.open(self.root / segment_name(day), os.O_RDWR | os.O_APPEND | os.O_CREAT)
             self._day = day
             self._synced = 0
         return os.fstat(self._fd).st_size
@@ -304,19 +348,24 @@ class Writer:
         failed sync the kernel holds pages clean that never reached the disk; only
         writing them makes it try again.
         """
-        path = self.root / segment_name(poison.segment)
-        with storage_errors("repair", path):
-            if path.exists():
-                fd = self._files.open(path, os.O_RDWR)
-                try:
-                    at, size = poison.offset, os.fstat(fd).st_size
-                    while at < size:
-                        data = os.pread(fd, min(_HEAL_STEP, size - at), at)
-                        at += self._files.pwrite(fd, data, at)
-                    self._files.sync(fd)
-                finally:
-                    self._files.close(fd)
+        for day in segment_days(self.root):
+            if day >= poison.segment:
+                path = self.root / segment_name(day)
+                with storage_errors("repair", path):
+                    self._rewrite(path, poison.offset if day == poison.segment else 0)
+        with storage_errors("repair", self.root / LOCK):
             lock.write_poison(None)
+
+    def _rewrite(self, path: Path, at: int) -> None:
+        fd = self._files.open(path, os.O_RDWR)
+        try:
+            size = os.fstat(fd).st_size
+            while at < size:
+                data = os.pread(fd, min(_HEAL_STEP, size - at), at)
+                at += self._files.pwrite(fd, data, at)
+            self._files.sync(fd)
+        finally:
+            self._files.close(fd)
 
     # Writing
 
@@ -324,11 +373,16 @@ class Writer:
         """Write the frames of a batch with one ``write(2)``, under the lock."""
         now = self._clock()
         day = max(day_of(now), end.segment or "")
-        if day != self._day or day != end.segment:
+        if day != self._day or day != end.segment or day != end.framed:
             end = self._turn_to(lock, day, end, now)
         data, receipts, after = _frames(batch, end, format_time(now))
         if receipts:
-            self._put(lock, day, data)
+            slipped = self._put(lock, day, data) - end.size
+            if slipped:
+                receipts = [
+                    (request, receipt._replace(offset=receipt.offset + slipped)) for request, receipt in receipts
+                ]
+                after = after._replace(size=after.size + slipped)
             lock.write_hint(Hint(day, after.size, after.seq, after.sum))
             self._end = after
         return receipts
@@ -339,8 +393,8 @@ class Writer:
             message = f"{self.root}: the newest segment {day} is days ahead of the clock"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         with storage_errors("append to", self.root / segment_name(day)):
-            if end.segment not in (None, day):
-                self._leave(lock, end.segment)
+            for earlier in sorted({name for name in (end.segment, end.framed) if name and name != day}):
+                self._leave(lock, earlier)
             size = self._open_segment(day)
             if end.segment == day:
                 return end
@@ -348,7 +402,8 @@ class Writer:
                 return find_end(self.root)
         return end._replace(segment=day, size=0, newline=False)
 
-    def _put(self, lock: LockFile, day: str, data: bytes) -> None:
+    def _put(self, lock: LockFile, day: str, data: bytes) -> int:
+        """One write; returns where it went, which a writer without the lock may have moved."""
         assert self._fd is not None
         try:
             written = self._files.write(self._fd, data)
@@ -356,10 +411,10 @@ class Writer:
             raise self._poison(lock, day, error) from error
         if written != len(data):
             raise self._poison(lock, day, f"only {written} of {len(data)} bytes were written")
+        return os.lseek(self._fd, 0, os.SEEK_CUR) - written
 
-    def _leave(self, lock: LockFile, day: str | None) -> None:
+    def _leave(self, lock: LockFile, day: str) -> None:
         """Sync the segment of an earlier day before the first frame of a new one."""
-        assert day is not None
         self._open_segment(day)
         assert self._fd is not None
         try:
@@ -385,16 +440,23 @@ class Writer:
 
     def _sync_names(self) -> None:
         """Make the names on the way to the log durable, whoever made the files."""
-        for directory in dict.fromkeys([self.root, self.root.parent, *(path.parent for path in self._created)]):
+        store = self.root.parent
+        for directory in dict.fromkeys([self.root, store, *(path.parent for path in self._created)]):
             self._files.sync_directory(directory)
         self._created.clear()
+        # The maker of the store may have died before it could do this; a parent that may
+        # not be read is somebody else's, and was there before.
+        with suppress(PermissionError):
+            self._files.sync_directory(store.absolute().parent)
 
     def _poison(self, lock: LockFile, day: str, cause: OSError | str) -> WriteFailed:
         """Refuse all further appends, here and in other processes; returns the error to raise."""
         path = self.root / segment_name(day)
         self._failed = WalPoisoned(f"{path}: an earlier write or sync failed")
         try:
-            lock.write_poison(Poison(day, self._synced if self._day == day else 0))
+            found = Poison(day, self._synced if self._day == day else 0)
+            known = lock.read()[1]
+            lock.write_poison(min(found, known) if known else found)
         except OSError:
             # The disk takes nothing at all: this process refuses, others will fail for themselves.
             self._failed = WalPoisoned(f"{path}: an earlier write or sync failed and could not be noted in {LOCK}")
@@ -406,6 +468,15 @@ class Writer:
 _FULL = (
     "the disk is full: free space, reopen the store, and look at the end of the log before sending these events again"
 )
+
+
+def _refuse_too_large(events: list[bytes]) -> None:
+    """Refuse what cannot fit a frame whatever its seq: then not even a directory is made."""
+    size = sum(map(len, events)) + len(events) * _LEAST
+    if size > MAX_FRAME:
+        raise FrameTooLarge(
+            f"the batch of {len(events)} events makes a frame of {size} bytes; the limit is {MAX_FRAME}"
+        )
 
 
 def _fail(batch: list[_Request], error: Exception) -> None:
@@ -437,4 +508,4 @@ def _frames(batch: list[_Request], end: LogEnd, time: str) -> tuple[bytes, list[
         parts.append(frame.data)
         receipts.append((request, Receipt(frame.first_seq, frame.last_seq, end.segment, size, len(frame.data))))
         size, seq, total = size + len(frame.data), frame.last_seq, frame.sum
-    return b"".join(parts), receipts, LogEnd(end.segment, size, seq, total, False, [])
+    return b"".join(parts), receipts, LogEnd(end.segment, size, seq, total, False, [], end.segment)
