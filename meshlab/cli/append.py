@@ -10,7 +10,8 @@ import click
 
 from meshlab.cli.output import Settings, flush, say, to_json, write_json_line
 from meshlab.errors import BadEvent
-from meshlab.events import NotJson, Other, encode_event, parse_json
+from meshlab.events import Other, encode_event
+from meshlab.jsontext import NotJson, parse_json
 from meshlab.wal.frame import MAX_FRAME
 
 GO_ON_FROM_HERE = "the lines before it are in the log: correct this one and append from it on"

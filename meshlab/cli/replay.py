@@ -10,7 +10,7 @@ import click
 from meshlab.cli import export
 from meshlab.cli.findings import report
 from meshlab.cli.output import Settings, arrow_rows, counted, finish, format_option, say, write_rows
-from meshlab.events import FIELDS
+from meshlab.records import FIELDS
 
 TABLE_COLUMNS = ("id", "content", "amplitude", "stability", "access_count", "last_accessed", "vault_status")
 CSV_COLUMNS = (*FIELDS, "extra")

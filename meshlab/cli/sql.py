@@ -20,6 +20,8 @@ def command(settings: Settings, query: str, fmt: str) -> None:
     \b
       meshlab sql "select op, count(*) as n, sum(nbytes) as bytes from events group by op order by n desc"
     """
+    if not query.strip():
+        raise click.UsageError("the query is empty")
     result = settings.open().sql(query)
     table = result.to_arrow()
     write_rows(arrow_rows(table), fmt, names=table.schema.names)
