@@ -1,0 +1,92 @@
+"""What each contender delivers and leaves out, and how the table is to be read."""
+
+from __future__ import annotations
+
+_UNCHECKED = "verifies nothing; a line cut short or a changed digit goes unseen or ends the load"
+
+DESCRIPTIONS = (
+    (
+        "meshlab, load",
+        "an Arrow table of all its columns: place, sequence, times, op, dialect, the record's fields side by side "
+        "(times as text and as timestamps), unknown fields, sizes",
+        "verified: the MD5 of every frame, the chain between frames, and that every byte is accounted for",
+    ),
+    (
+        "DuckDB read_json",
+        "an Arrow table of timestamp, op, the 17 fields, seq; `coalesce(event.Insert.x, event.Update.x)` for each "
+        "field a recall gives, the Insert's alone for the others; types as DuckDB infers them (UUID, timestamps)",
+        _UNCHECKED,
+    ),
+    (
+        "DuckDB select *",
+        "one nested column for the event, and timestamp, seq, n, prev, sum",
+        f"flattens nothing; {_UNCHECKED}",
+    ),
+    (
+        "pyarrow.json",
+        "the columns of DuckDB read_json, by `coalesce` of struct fields; types inferred",
+        _UNCHECKED,
+    ),
+    (
+        "polars.read_ndjson",
+        "the same columns in a polars frame; types inferred from 10,000 lines",
+        _UNCHECKED,
+    ),
+    (
+        "pandas.read_json",
+        "the same columns in a pandas frame; nested fields stay dicts",
+        _UNCHECKED,
+    ),
+    (
+        "meshlab, sealed",
+        "the same columns as `meshlab, load`, from a Parquet copy made from verified bytes",
+        "does not hash the log again: checks that size, time, head and tail of the segment are those the copy was "
+        "made from, and the checksum of every Parquet page read",
+    ),
+    (
+        "DuckDB over JSON lines",
+        "bytes and events per hour and op, by `read_ndjson_objects` and JSON paths",
+        _UNCHECKED,
+    ),
+    (
+        "DuckDB over text by position",
+        "the same totals from lines read as text, time and op at the places where this log has them",
+        "verifies nothing; miscounts any line that is not laid out like ours",
+    ),
+    (
+        "write + fdatasync",
+        "the same frames, byte for byte, in a file of their own",
+        "encodes nothing, locks nothing, checks nothing",
+    ),
+    (
+        "SQLite",
+        "op and record (`msgspec.json.encode` to text) in one table; WAL mode, `synchronous=FULL`, one transaction "
+        "per append or batch; 64 threads with a connection each, or sharing one under a lock",
+        "validates nothing; no time, checksum or chain",
+    ),
+    (
+        "orjson and a dict",
+        "a dict of dicts of the live records",
+        "believes every line: no sums, no sequence, no orphans, no rejects; its result is Python objects, "
+        "meshlab's an Arrow table",
+    ),
+)
+
+REMARKS = (
+    "Ratio: meshlab against the contender in the same run. Of `x the speed` more is better, of `x the time` less. "
+    "Floor is what must hold, aim what is wanted; rows without a floor are there for information.",
+    "Every other round runs in reverse order. The log and its sealed copy are read once before measuring, so that "
+    "loads come from the page cache. The garbage of one measurement is collected before the next; the collector "
+    "stays on.",
+    "Each contender uses the threads it uses by default. Libraries are loaded before the first measurement, database "
+    "connections for loads are opened within it.",
+    "Before measuring, all loaders must give the same number of rows, both sides of the aggregate the same totals, "
+    "and the replay the same records as the loop over dicts, field by field.",
+    "The log holds 30 % Inserts, 63 % Updates (recalls of five fields), 7 % Deletes. For the sealed rows an event of "
+    "the next day stands behind the log, as the newest segment is never sealed; DuckDB and the loop read it too.",
+    "Appends are measured in many short rounds in turn, because a disk's speed wanders. The bare loop writes the "
+    "frames that meshlab has just written. Of the two ways to use SQLite from 64 threads the faster one counts.",
+    "Peak memory is the largest resident set of a fresh Python process that verifies the log and does nothing else.",
+    "Opening the writer: before each time the segment leaves the page cache and the lock file is deleted, so that no "
+    "hint is left; the bytes are those the disk delivered to the process (told by Linux only).",
+)

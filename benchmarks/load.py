@@ -1,0 +1,89 @@
+"""Loading all columns, verified and from the sealed copy, and an aggregate."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from benchmarks import loaders
+from benchmarks.inputs import Inputs
+from benchmarks.measure import Figure, interleave, timed
+from benchmarks.report import SPEED, Bound, Row, seconds
+
+FASTER = Bound(1.0)
+
+
+def measure(inputs: Inputs, rounds: int) -> list[Row]:
+    return [*_verified(inputs, rounds), *_sealed(inputs, rounds), *_totals(inputs, rounds)]
+
+
+def _verified(inputs: Inputs, rounds: int) -> list[Row]:
+    readers = {
+        "pyarrow.json": loaders.pyarrow_fields,
+        "polars.read_ndjson": loaders.polars_fields,
+        "pandas.read_json": loaders.pandas_fields,
+        "DuckDB read_json": loaders.duckdb_fields,
+        "DuckDB select *": loaders.duckdb_bare,
+    }
+    _check_rows(inputs, readers)
+    contenders = {name: timed(partial(read, inputs.log)) for name, read in readers.items()}
+    figures = interleave({"meshlab": timed(partial(_load_all, inputs.user)), **contenders}, rounds)
+    bounds = {"DuckDB read_json": (Bound(0.5), Bound(1.0)), "DuckDB select *": (None, None)}
+    return [_row("load, verified, all columns", figures, name, *bounds.get(name, (FASTER, None))) for name in readers]
+
+
+def _sealed(inputs: Inputs, rounds: int) -> list[Row]:
+    folder = inputs.sealed_user.root
+    contenders = {
+        "meshlab": timed(partial(_load_all, inputs.sealed_user)),
+        "DuckDB read_json": timed(partial(loaders.duckdb_fields, folder)),
+        "DuckDB select *": timed(partial(loaders.duckdb_bare, folder)),
+    }
+    figures = interleave(contenders, rounds)
+    work = "load, sealed, all columns"
+    return [
+        _row(work, figures, "DuckDB read_json", Bound(2.0), Bound(3.0)),
+        _row(work, figures, "DuckDB select *", None, None),
+    ]
+
+
+def _totals(inputs: Inputs, rounds: int) -> list[Row]:
+    folder = inputs.sealed_user.root
+    expected = loaders.duckdb_totals(folder).to_pylist()
+    found = _totals_by_meshlab(inputs).to_pylist()
+    if [tuple(row.values())[1:] for row in found] != [tuple(row.values())[1:] for row in expected]:
+        raise SystemExit("the totals per hour and op differ between meshlab and DuckDB")
+    contenders = {
+        "meshlab": timed(partial(_totals_by_meshlab, inputs)),
+        "DuckDB over JSON lines": timed(partial(loaders.duckdb_totals, folder)),
+        "DuckDB over text by position": timed(partial(loaders.duckdb_totals_by_position, folder)),
+    }
+    figures = interleave(contenders, rounds * 3)
+    work = "aggregate, sealed: bytes and events per hour and op"
+    return [
+        _row(work, figures, "DuckDB over JSON lines", Bound(20.0), Bound(40.0)),
+        _row(work, figures, "DuckDB over text by position", None, None),
+    ]
+
+
+def _totals_by_meshlab(inputs: Inputs) -> Any:
+    query = """select date_trunc('hour', ts) as hour, op, sum(nbytes) as bytes, count(*) as events
+        from events group by all order by hour, cast(op as varchar)"""
+    return inputs.store.sql(query, users=inputs.sealed_user.uid, progress=False).to_arrow()
+
+
+def _load_all(user: Any) -> Any:
+    return user.events(progress=False).to_arrow()
+
+
+def _check_rows(inputs: Inputs, readers: dict[str, Any]) -> None:
+    """All give the same number of rows, and the columns that were promised."""
+    counts = {name: len(read(inputs.log)) for name, read in readers.items()}
+    counts["meshlab"] = len(_load_all(inputs.user))
+    if set(counts.values()) != {inputs.events}:
+        raise SystemExit(f"the loaders differ in rows: {counts}")
+
+
+def _row(work: str, figures: dict[str, Figure], name: str, floor: Bound | None, aim: Bound | None) -> Row:
+    ours, theirs = figures["meshlab"], figures[name]
+    return Row(work, seconds(ours), f"{name} {seconds(theirs)}", theirs.median / ours.median, SPEED, floor, aim)
