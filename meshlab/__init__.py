@@ -13,30 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshlab.errors import MeshlabError
-    from meshlab.events import (
-        ComfortMetrics,
-        Delete,
-        EmotionalSignature,
-        Insert,
-        MeshEvent,
-        Other,
-        SolitonMemory,
-        Update,
-    )
+    from meshlab.events import Delete, Insert, MeshEvent, Other, SolitonMemory, Update
+    from meshlab.records import ComfortMetrics, EmotionalSignature
     from meshlab.store import Store, UserStore, append_to_wal, open, replay_wal, user_root
 
 _HOMES = {
     "errors": ("MeshlabError",),
-    "events": (
-        "ComfortMetrics",
-        "Delete",
-        "EmotionalSignature",
-        "Insert",
-        "MeshEvent",
-        "Other",
-        "SolitonMemory",
-        "Update",
-    ),
+    "events": ("Delete", "Insert", "MeshEvent", "Other", "SolitonMemory", "Update"),
+    "records": ("ComfortMetrics", "EmotionalSignature"),
     "store": ("Store", "UserStore", "append_to_wal", "open", "replay_wal", "user_root"),
 }
 

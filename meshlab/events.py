@@ -14,72 +14,26 @@ Delete(id='m1')
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from meshlab.errors import BadEvent
+from meshlab.jsontext import MAX_DEPTH, NotJson, depth, parse_json
+from meshlab.records import FIELDS, Fields
 
 OPS = ("insert", "update", "delete", "other")
 INSERT, UPDATE, DELETE, OTHER = range(4)
 TAGS = {"Insert": INSERT, "Update": UPDATE, "Delete": DELETE}
 
-CONTENT_TYPES = ("Conversation", "UploadedDocument", "GeneratedInsight", "UserReflection", "AssociativeMemory")
-VAULT_STATUSES = ("Active", "UserSealed", "TimeLocked", "DeepVault", "Quarantine")
-MODES = ("Bright", "Dark")
-
-MAX_DEPTH = 256
-"""Deepest nesting of arrays and objects in one line; deeper lines are ``not-json``."""
-
 _encode = msgspec.json.encode
+_convert = msgspec.convert
 _decode = msgspec.json.decode
 
 
-class EmotionalSignature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How a memory felt; each number is unitless, None means not given."""
-
-    valence: float | None = None
-    arousal: float | None = None
-    dominance: float | None = None
-    trauma_indicators: tuple[str, ...] | None = None
-
-
-class ComfortMetrics(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The comfort state of a memory; each number is unitless, None means not given."""
-
-    energy: float | None = None
-    stress: float | None = None
-    flux: float | None = None
-    perturbation: float | None = None
-
-
-class _Fields(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """The seventeen fields in serialisation order."""
-
-    id: str
-    concept_id: str | None = None
-    phase_tag: float | None = None
-    amplitude: float | None = None
-    frequency: float | None = None
-    width: float | None = None
-    position: float | None = None
-    stability: float | None = None
-    creation_time: str | None = None
-    last_accessed: str | None = None
-    access_count: int | None = None
-    content: str | None = None
-    content_type: str | None = None
-    emotional_signature: EmotionalSignature | None = None
-    vault_status: str | None = None
-    mode: str | None = None
-    comfort_metrics: ComfortMetrics | None = None
-
-
-FIELDS: tuple[str, ...] = _Fields.__struct_fields__
-
-
-class SolitonMemory(_Fields, frozen=True, omit_defaults=True):
+class SolitonMemory(Fields, frozen=True, omit_defaults=True):
     """One memory, or the changed fields of one.  None means "not given".
 
     Checked when made: a field of the wrong type, an empty id, NaN or an infinity
@@ -114,7 +68,7 @@ class SolitonMemory(_Fields, frozen=True, omit_defaults=True):
         known = {name: record[name] for name in FIELDS if record.get(name) is not None}
         extra = {name: value for name, value in record.items() if name not in _FIELD_SET}
         try:
-            fields = msgspec.convert(known, _Fields)
+            fields = msgspec.convert(known, Fields)
         except msgspec.ValidationError as error:
             raise BadEvent(f"memory {record.get('id')!r}: {error}") from None
         return cls(**{name: getattr(fields, name) for name in FIELDS}, extra=extra or None)
@@ -125,11 +79,22 @@ class Insert(msgspec.Struct, frozen=True):
 
     memory: SolitonMemory
 
+    def __post_init__(self) -> None:
+        _check_memory(self.memory, "Insert")
+
 
 class Update(msgspec.Struct, frozen=True):
     """The given fields replace those of an existing record (all seventeen: an ``Insert``)."""
 
     memory: SolitonMemory
+
+    def __post_init__(self) -> None:
+        _check_memory(self.memory, "Update")
+
+
+def _check_memory(memory: Any, where: str) -> None:
+    if not isinstance(memory, SolitonMemory):
+        raise BadEvent(f"{where} takes a SolitonMemory; found {type(memory).__name__}")
 
 
 class Delete(msgspec.Struct, frozen=True):
@@ -151,6 +116,9 @@ class Other(msgspec.Struct, frozen=True):
 MeshEvent = Insert | Update | Delete | Other
 
 
+_HEADS = {Insert: b'{"Insert":', Update: b'{"Update":'}
+
+
 # Encoding: what may be written
 
 
@@ -164,10 +132,10 @@ def encode_event(event: MeshEvent | Mapping[str, Any]) -> bytes:
     >>> encode_event({"Delete": {"id": "m1"}})
     b'{"Delete":"m1"}'
     """
-    if isinstance(event, Insert):
-        return b'{"Insert":' + _record_json(event.memory) + b"}"
-    if isinstance(event, Update):
-        return b'{"Update":' + _record_json(event.memory) + b"}"
+    if isinstance(event, (Insert, Update)):
+        memory = event.memory
+        record = _encode(memory) if memory.extra is None else _record_json(memory)
+        return _HEADS[type(event)] + record + b"}"
     if isinstance(event, Delete):
         return b'{"Delete":' + _to_json(event.id, "Delete") + b"}"
     value = event.value if isinstance(event, Other) else event
@@ -198,30 +166,21 @@ def _encode_tagged(tag: str, body: Any) -> bytes:
         return encode_event(Delete(body["id"] if isinstance(body, dict) and set(body) == {"id"} else body))
     if isinstance(body, SolitonMemory):
         return encode_event(Insert(body) if tag == "Insert" else Update(body))
+    return b'{"%b":%b}' % (tag.encode(), _encode_record(body, tag))
+
+
+def _encode_record(body: Any, tag: str) -> bytes:
+    """A record given as a dict: known fields alone in one go, others looked at one by one."""
+    try:
+        fields = _convert(body, Fields)
+        if fields.id and (fields.access_count is None or fits_u64(fields.access_count)):
+            return _encode(fields)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        pass
     record = _to_json(body, tag)
     _check_record(record, where=tag)
-    if b"null" in record or not _is_sound(body):
-        _refuse_non_json(body, tag)
-    return b'{"%b":%b}' % (tag.encode(), record)
-
-
-def _is_sound(body: Any) -> bool:
-    """Whether a record has known names and values only; others are walked one by one.
-
-    The JSON alone does not tell: the encoder turns dates, bytes and number keys into strings.
-    """
-    return type(body) is dict and _FIELD_SET.issuperset(body) and _is_plain(body.values())
-
-
-def _is_plain(values: Iterable[Any]) -> bool:
-    """Whether values, in dicts and lists too, have JSON's own types."""
-    for value in values:
-        kind = type(value)
-        if kind not in _JSON_TYPES and not (
-            (kind is dict and _is_plain(value.values())) or (kind is list and _is_plain(value))
-        ):
-            return False
-    return True
+    _refuse_non_json(body, tag)
+    return record
 
 
 def _to_json(value: Any, where: str) -> bytes:
@@ -280,7 +239,7 @@ def _refuse_non_json(value: Any, where: str) -> None:
 # Decoding: what a line means
 
 
-class _Lenient(_Fields, frozen=True, forbid_unknown_fields=False):
+class _Lenient(Fields, frozen=True, forbid_unknown_fields=False):
     pass
 
 
@@ -290,12 +249,11 @@ class _Envelope(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _FIELD_SET = frozenset(FIELDS)
-_JSON_TYPES = frozenset({str, float, int, type(None)})
 _lenient_record = msgspec.json.Decoder(_Lenient).decode
-_strict_record = msgspec.json.Decoder(_Fields).decode
+_strict_record = msgspec.json.Decoder(Fields).decode
 _raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _envelope = msgspec.json.Decoder(_Envelope).decode
-_FIELD_DECODERS = {field.name: msgspec.json.Decoder(field.type).decode for field in msgspec.structs.fields(_Fields)}
+_FIELD_DECODERS = {field.name: msgspec.json.Decoder(field.type).decode for field in msgspec.structs.fields(Fields)}
 
 
 class Parsed(NamedTuple):
@@ -307,7 +265,7 @@ class Parsed(NamedTuple):
 
     op: int
     id: str | None
-    fields: _Fields | None
+    fields: Fields | None
     extra: dict[str, bytes] | None
 
 
@@ -318,10 +276,6 @@ class ParsedLine(NamedTuple):
     time: str | None
     event: Parsed
     payload: bytes
-
-
-class NotJson(ValueError):
-    """The bytes are not one JSON value as this module defines it."""
 
 
 class OutsideFrame(ValueError):
@@ -390,20 +344,7 @@ def decode_event(raw: bytes) -> MeshEvent:
     return Insert(memory) if parsed.op == INSERT else Update(memory)
 
 
-def parse_json(raw: bytes) -> Any:
-    """Strict RFC 8259 with finite numbers, real Unicode and bounded depth.  Raises ``NotJson``."""
-    try:
-        value = _decode(raw)
-    except RecursionError:
-        raise NotJson(f"nested deeper than {MAX_DEPTH} levels") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise NotJson(str(error)) from None
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth(raw) > MAX_DEPTH:
-        raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
-    return value
-
-
-def parse_record(raw: bytes) -> tuple[_Fields | None, dict[str, bytes] | None]:
+def parse_record(raw: bytes) -> tuple[Fields | None, dict[str, bytes] | None]:
     """Known fields, and raw JSON of all that is unknown or does not fit.
 
     Returns ``(None, None)`` when the JSON is no object with a usable id.
@@ -425,7 +366,7 @@ def parse_record(raw: bytes) -> tuple[_Fields | None, dict[str, bytes] | None]:
             known[name] = typed
         else:
             extra[name] = bytes(item)
-    return _Fields(**known), extra or None
+    return Fields(**known), extra or None
 
 
 def _fit(name: str, item: msgspec.Raw) -> tuple[bool, Any]:
@@ -464,7 +405,7 @@ def _parse_unusual(line: bytes) -> ParsedLine:
     value = parse_json(line)
     if isinstance(value, dict):
         framed = "seq" in value or ("prev" in value and "sum" in value)
-        if framed and ("timestamp" in value or "event" in value):
+        if (framed and ("timestamp" in value or "event" in value)) or _is_damaged_member(line):
             raise OutsideFrame("the line has the fields of a frame but no valid frame covers it")
         if set(value) == {"timestamp", "event"}:
             parts = _raw_map(line)
@@ -473,32 +414,17 @@ def _parse_unusual(line: bytes) -> ParsedLine:
     return ParsedLine("bare" if event.op != OTHER else "other", None, event, line)
 
 
+def _is_damaged_member(line: bytes) -> bool:
+    """Whether a line is one of ours with a bit flipped in its ``seq`` key: no line of anyone else's."""
+    found = _MEMBER_LIKE.fullmatch(line)
+    return found is not None and sum((a ^ b).bit_count() for a, b in zip(found[1], b"seq", strict=True)) == 1
+
+
 def _gateway(timestamp: bytes, payload: bytes) -> ParsedLine:
     time = parse_json(timestamp)
     return ParsedLine("gateway", time if isinstance(time, str) else None, parse_event(payload), payload)
 
 
-def depth(data: bytes) -> int:
-    """Deepest nesting of brackets outside strings in a JSON text."""
-    level = deepest = 0
-    in_string = escaped = False
-    for byte in data:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif byte in b"]}":
-            level -= 1
-    return deepest
-
-
+_MEMBER_LIKE = re.compile(rb'\{"timestamp":"[0-9T:.-]{26}Z","event":.*,"(...)":\d{1,18}\}', re.DOTALL)
 _PREFIXES = tuple((tag, b'{"' + tag.encode() + b'":') for tag in TAGS)
 _BARE_PREFIXES = tuple(prefix for _, prefix in _PREFIXES)

@@ -82,8 +82,9 @@ class Store:
         """
         from meshlab.tables.events import load_users
 
-        logs = [(paths.existing_user(self.path, uid), uid) for uid in self._chosen(users)]
-        return load_users(logs, since=since, until=until, ops=ops, ids=ids, columns=columns, progress=progress)
+        return load_users(
+            self._logs(users), since=since, until=until, ops=ops, ids=ids, columns=columns, progress=progress
+        )
 
     def sql(self, query: str, *, users: Iterable[str] | str | None = None, progress: bool = True) -> Result:
         """A DuckDB query over the tables ``events``, ``rejects`` and ``segments``.
@@ -91,9 +92,9 @@ class Store:
         Only columns whose names stand in the query are loaded.  The query can read
         nothing but these tables.
         """
-        from meshlab.tables.sql import query_events
+        from meshlab.tables.sql import query as run
 
-        return query_events(query, lambda columns: self.events(users, columns=columns, progress=progress))
+        return run(self._logs(users), query, progress=progress)
 
     def close(self) -> None:
         """Close all files this store appends to."""
@@ -112,10 +113,10 @@ class Store:
         state = f"{len(self)} users" if self.path.is_dir() else "not created yet"
         return f"<Store {self.path}: {state}>"
 
-    def _chosen(self, users: Iterable[str] | str | None) -> list[str]:
-        if users is None:
-            return self.users()
-        return [users] if isinstance(users, str) else list(users)
+    def _logs(self, users: Iterable[str] | str | None) -> list[tuple[Path, str]]:
+        """The directories and uids of the users named, of all when none is."""
+        uids = self.users() if users is None else [users] if isinstance(users, str) else users
+        return [(paths.existing_user(self.path, uid), uid) for uid in uids]
 
     def _writer(self, uid: str) -> Writer:
         """The one writer of a user in this store: threads that share it share its syncs."""

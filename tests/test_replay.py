@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from meshlab.errors import NotFound, SnapshotError, StorageError
-from meshlab.events import DELETE, FIELDS, parse_line
+from meshlab.events import DELETE, parse_line
+from meshlab.records import FIELDS
 from meshlab.replay import replay
 from meshlab.snapshot.bincode import write_bincode
 

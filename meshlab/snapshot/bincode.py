@@ -38,7 +38,7 @@ import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from meshlab.errors import SnapshotError, storage_errors
-from meshlab.events import CONTENT_TYPES, MODES, VAULT_STATUSES
+from meshlab.records import CONTENT_TYPES, MODES, VAULT_STATUSES
 from meshlab.snapshot.window import WINDOW, Keys, Window
 from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, RECORD_FIELDS, RECORD_SCHEMA
 from meshlab.tables.times import to_timestamps

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from meshlab.events import FIELDS
+from meshlab.records import FIELDS
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _KNOWN = frozenset(FIELDS)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.events import FIELDS
+from meshlab.records import FIELDS
 from meshlab.snapshot.fold import Counts
 from meshlab.tables.events import to_pandas, to_polars
 

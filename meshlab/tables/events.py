@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.errors import MeshlabError
-from meshlab.events import FIELDS
+from meshlab.records import FIELDS
 from meshlab.tables.load import Load, Moment, select
 from meshlab.tables.reports import reject_table, segment_table
 from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA

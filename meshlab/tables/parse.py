@@ -18,10 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.events import DELETE, FIELDS, OTHER, NotJson, Parsed, parse_event
+from meshlab.events import DELETE, OTHER, Parsed, parse_event
+from meshlab.jsontext import NotJson
+from meshlab.records import FIELDS
 from meshlab.tables.connection import connect
-from meshlab.tables.screen import count_keys
 from meshlab.tables.schema import EMOTIONAL_SIGNATURE, EVENT_SCHEMA, RECORD_FIELDS
+from meshlab.tables.screen import count_keys
 from meshlab.tables.slices import spread, strings, views
 from meshlab.wal.lines import Block
 
@@ -80,37 +82,39 @@ class Parser:
         return Records(columns, block.op, {})
 
     def _parse_plain(self, block: Block) -> tuple[dict[str, pa.Array], Any]:
+        """The columns of the plain rows, and a mask of the rows to parse again."""
         start, stop = block.event_start + HEAD, block.event_stop - 1
         is_record = block.plain & (block.op < DELETE)
         found = self._from_json(block.data, start, stop, is_record)
         if found is None:
             return {}, np.ones(len(start), bool)
+        fields = _fields_of(found)
         seen, doubtful = count_keys(block.data, start, stop)
-        agreed = is_record & ~doubtful & (seen == _numbers(found["keys"])) & _numbers(found["sound"]).astype(bool)
-        deletes = np.flatnonzero(block.plain & (block.op == DELETE))
-        ids, readable = _plain_strings(block.data, start[deletes], stop[deletes])
-        agreed[deletes[readable]] = True
-        columns = {name: found[name] for name in self._wanted}
-        if len(deletes):
-            columns["id"] = pc.coalesce(columns["id"], spread(ids, deletes, len(start)))
-        lists, strict = _read_lists(found["lists"])
+        lists, strict = _read_lists(_fields_of(fields["emotional_signature"])[_RAW_LIST])
+        agreed = is_record & strict & ~doubtful & (seen == _count_values(fields)) & _is_sound(fields)
+        columns = {name: fields[name] for name in self._wanted}
         if "emotional_signature" in columns:
             columns["emotional_signature"] = _with_lists(columns["emotional_signature"], lists)
-        return columns, ~(agreed & strict)
+        deletes = np.flatnonzero(block.plain & (block.op == DELETE))
+        if len(deletes):
+            ids, readable = _plain_strings(block.data, start[deletes], stop[deletes])
+            agreed[deletes[readable]] = True
+            columns["id"] = pc.coalesce(columns["id"], spread(ids, deletes, len(start)))
+        return columns, ~agreed
 
-    def _from_json(self, data: Any, start: Any, stop: Any, rows: Any) -> dict[str, pa.Array] | None:
-        """The query's columns for the masked slices; None when DuckDB gives up on them."""
+    def _from_json(self, data: Any, start: Any, stop: Any, rows: Any) -> pa.Array | None:
+        """The masked slices as structs; None when DuckDB gives up on them."""
         for _ in range(2):
             try:
-                return self._run(self._query, views(data, start, stop, rows))
+                return self._run(_QUERY, views(data, start, stop, rows))
             except duckdb.Error:
                 rows = rows & self._valid(data, start, stop, rows)
         return None
 
     def _valid(self, data: Any, start: Any, stop: Any, rows: Any) -> Any:
-        query = "select coalesce(json_valid(record), false)::utinyint as valid from block"
+        query = "select coalesce(json_valid(record), false) as result from block"
         try:
-            return _numbers(self._run(query, views(data, start, stop, rows))["valid"]).astype(bool)
+            return self._run(query, views(data, start, stop, rows)).to_numpy(zero_copy_only=False)
         except duckdb.Error:
             return np.zeros(len(rows), bool)
 
@@ -118,20 +122,17 @@ class Parser:
     def _connection(self) -> duckdb.DuckDBPyConnection:
         return connect()
 
-    @cached_property
-    def _query(self) -> str:
-        return _query(self._wanted)
-
-    def _run(self, query: str, records: pa.Array) -> dict[str, pa.Array]:
+    def _run(self, query: str, records: pa.Array) -> pa.Array:
+        """The ``result`` column of a query over a table ``block`` of ``record`` texts."""
         schema = pa.schema([("record", records.type)])
         parts = [records.slice(low, _BATCH_ROWS) for low in range(0, len(records), _BATCH_ROWS)]
         block = pa.Table.from_batches([pa.record_batch([part], schema=schema) for part in parts], schema)
         self._connection.register("block", block)
         try:
-            result = self._connection.sql(query).to_arrow_table()
+            result = self._connection.sql(query).to_arrow_table().column("result")
         finally:
             self._connection.unregister("block")
-        return {name: _whole(result.column(name)) for name in result.column_names}
+        return result.chunk(0) if result.num_chunks == 1 else result.combine_chunks()
 
 
 def _needed(columns: Iterable[str]) -> list[str]:
@@ -159,44 +160,56 @@ def _structure(fields: Iterable[pa.Field]) -> str:
     return "{" + ",".join(parts) + "}"
 
 
-def _leaves(fields: Iterable[pa.Field], prefix: str = "") -> list[tuple[str, pa.DataType]]:
-    """Every key as an SQL expression, nested ones behind their parent."""
-    leaves = []
-    for field in fields:
-        name = f'{prefix}"{field.name}"'
-        leaves.append((name, field.type))
-        if pa.types.is_struct(field.type):
-            leaves += _leaves(field.type, name + ".")
-    return leaves
-
-
-def _query(wanted: list[str]) -> str:
-    """All keys are parsed, since all must be counted; only wanted ones are given back.
-
-    ``sound``: the id is usable and every number finite (NaN counts as the greatest).
-    """
-    leaves = _leaves(RECORD_FIELDS)
-    keys = "+".join(f"({name} is not null)::utinyint" for name, _ in leaves)
-    numbers = ",".join(f"abs({name})" for name, kind in leaves if pa.types.is_float64(kind))
-    columns = ",".join(f'"{name}"' for name in wanted)
-    return (
-        f"select {columns}, {keys} as keys, "
-        f'"emotional_signature"."{_RAW_LIST}" as lists, '
-        f"(coalesce(id <> '', false) and coalesce(isfinite(greatest({numbers})), true))::utinyint as sound "
-        f"from (select unnest(from_json(record, '{_structure(RECORD_FIELDS)}')) from block)"
-    )
+_QUERY = f"select from_json(record, '{_structure(RECORD_FIELDS)}') as result from block"
+"""All fields are asked for, whatever is wanted, since all must be counted."""
 
 
 # Arrow pieces
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+def _fields_of(structs: pa.Array) -> dict[str, pa.Array]:
+    """The fields of a struct array by name; null where the struct is."""
+    names = [field.name for field in structs.type]
+    return {name: _storage(array) for name, array in zip(names, structs.flatten(), strict=True)}
+
+
+def _storage(array: pa.Array) -> pa.Array:
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
-def _numbers(array: pa.Array) -> Any:
-    return pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
+def _count_values(fields: dict[str, pa.Array]) -> Any:
+    """Number of values in each row, those of nested fields included."""
+    total: Any = 0
+    for array in fields.values():
+        total = total + _is_given(array)
+        if pa.types.is_struct(array.type):
+            total = total + _count_values(_fields_of(array))
+    return total
+
+
+def _is_given(array: pa.Array) -> Any:
+    """The validity of an array as a uint8 array of ones and zeros."""
+    bitmap = array.buffers()[0]
+    if bitmap is None:
+        return np.ones(len(array), np.uint8)
+    stop = array.offset + len(array)
+    return np.unpackbits(np.frombuffer(bitmap, np.uint8), count=stop, bitorder="little")[array.offset :]
+
+
+def _is_sound(fields: dict[str, pa.Array]) -> Any:
+    """Rows with a usable id and finite numbers only."""
+    lengths = pc.fill_null(pc.binary_length(fields["id"]), 0).to_numpy()
+    return (lengths > 0) & _is_finite(fields)
+
+
+def _is_finite(fields: dict[str, pa.Array]) -> Any:
+    finite: Any = True
+    for array in fields.values():
+        if pa.types.is_float64(array.type):
+            finite = finite & np.isfinite(array.fill_null(0.0).to_numpy())
+        elif pa.types.is_struct(array.type):
+            finite = finite & _is_finite(_fields_of(array))
+    return finite
 
 
 def _plain_strings(data: Any, start: Any, stop: Any) -> tuple[pa.Array, Any]:
@@ -302,4 +315,3 @@ def _merge(fast: dict[str, pa.Array], rows: Any, slow: dict[str, pa.Array]) -> d
         else:
             merged[name] = pa.concat_arrays([before.cast(values.type), values]).take(pa.array(index))
     return merged
-

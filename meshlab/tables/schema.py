@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from meshlab.events import FIELDS
+from meshlab.records import FIELDS
 
 TIME = pa.timestamp("us", "UTC")
 NAME = pa.dictionary(pa.int32(), pa.string())

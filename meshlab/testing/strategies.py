@@ -13,20 +13,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from meshlab.events import (
-    CONTENT_TYPES,
-    FIELDS,
-    MODES,
-    VAULT_STATUSES,
-    ComfortMetrics,
-    Delete,
-    EmotionalSignature,
-    Insert,
-    MeshEvent,
-    Other,
-    SolitonMemory,
-    Update,
-)
+from meshlab.events import Delete, Insert, MeshEvent, Other, SolitonMemory, Update
+from meshlab.records import CONTENT_TYPES, FIELDS, MODES, VAULT_STATUSES, ComfortMetrics, EmotionalSignature
 from meshlab.times import format_time
 
 TAGS = frozenset({"Insert", "Update", "Delete", "Recovered"})

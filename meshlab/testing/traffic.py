@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from meshlab.events import CONTENT_TYPES, MODES, VAULT_STATUSES
+from meshlab.records import CONTENT_TYPES, MODES, VAULT_STATUSES
 from meshlab.times import DAY, SECOND, midnight
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshlab.events import OTHER, NotJson, Parsed, parse_event, parse_json
+from meshlab.events import OTHER, Parsed, parse_event
+from meshlab.jsontext import NotJson, parse_json
 from meshlab.times import DAY, midnight
 from meshlab.wal.chain import Cursor, Links, follow
 from meshlab.wal.columns import Framed, read_framed

@@ -94,8 +94,11 @@ def write_frame(events: Sequence[bytes], time: str, *, seq: int, prev: bytes, ke
     head = LINE_START + time.encode() + EVENT_KEY
     mark = KEY_KEY + key + b'",' + SEQ_KEY[1:] if key else SEQ_KEY
     last = seq + len(events) - 1
-    lines = [b"%b%b%b%d" % (head, event, mark, number) for number, event in enumerate(events, seq)]
-    body = b"}\n".join(lines) + b',"n":%d,"prev":"%b"' % (len(events), prev)
+    parts = [head] * (2 * len(events) + 1)
+    parts[1::2] = events
+    parts[2:-1:2] = [b"%b%d}\n%b" % (mark, number, head) for number in range(seq, last)]
+    parts[-1] = b'%b%d,"n":%d,"prev":"%b"' % (mark, last, len(events), prev)
+    body = b"".join(parts)
     if len(body) + SUM_ENDING + 1 > MAX_FRAME:
         raise FrameTooLarge(
             f"the batch of {len(events)} events makes a frame of {len(body)} bytes; the limit is {MAX_FRAME}"

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from meshlab.events import NotJson, OutsideFrame, Parsed, ParsedLine, parse_event, parse_json, parse_line
+from meshlab.events import OutsideFrame, Parsed, ParsedLine, parse_event, parse_line
+from meshlab.jsontext import NotJson, parse_json
 from meshlab.times import parse_time
 from meshlab.wal.frame import read_tail
 from meshlab.wal.lines import DIALECTS, NO_TIME, Lines, Reject

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from meshlab.errors import storage_errors
-from meshlab.events import NotJson, parse_json
+from meshlab.jsontext import NotJson, parse_json
 from meshlab.wal.chain import LONG_AGO, MIDDLE, ORIGIN, UNKNOWN, Cursor
 from meshlab.wal.classify import Classified, classify
 from meshlab.wal.frame import LINE_START, MAX_FRAME, SUM_ENDING, SUM_KEY, ends_as_member, is_member, read_tail

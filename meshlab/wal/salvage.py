@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from meshlab.events import NotJson, OutsideFrame, ParsedLine, parse_line
+from meshlab.events import OutsideFrame, ParsedLine, parse_line
+from meshlab.jsontext import NotJson
 from meshlab.wal.frame import LINE_START, Tail, read_frame, read_tail
 
 _SUM_ENDINGS = re.compile(rb',"sum":"[0-9a-f]{16}"\}')

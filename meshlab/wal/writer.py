@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from meshlab.errors import BadEvent, FrameTooLarge, WalPoisoned, WriteFailed, storage_errors
 from meshlab.events import MeshEvent, encode_event
 from meshlab.times import DAY, day_of, format_time, midnight
+from meshlab.wal.commit import GroupCommit, Receipt, Request
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.frame import EVENT_START, MAX_FRAME, check_key, read_tail, write_frame
 from meshlab.wal.lock import Hint, LockFile, Poison
@@ -36,40 +36,6 @@ _ENDING = 160
 
 _LEAST = EVENT_START + len(b',"seq":1}\n')
 """Fewest bytes a frame adds to an event."""
-
-
-class Receipt(NamedTuple):
-    """Where an append stands in the log; with durability ``commit`` it is on disk.
-
-    ``first_seq`` and ``last_seq`` are equal for one event; ``offset`` is that of the
-    first line in ``segment``, ``nbytes`` the size of the frame.
-    """
-
-    first_seq: int
-    last_seq: int
-    segment: str
-    offset: int
-    nbytes: int
-
-    @property
-    def lsn(self) -> str:
-        """The log sequence number of the first event, ``YYYYMMDD:offset``."""
-        return f"{self.segment}:{self.offset}"
-
-
-class _Request:
-    """One append under way: what to write, and where its thread waits."""
-
-    __slots__ = ("error", "events", "gate", "heir", "key", "nbytes", "receipt")
-
-    def __init__(self, events: list[bytes], key: bytes | None) -> None:
-        self.events = events
-        self.key = key
-        self.nbytes = sum(map(len, events))
-        self.receipt: Receipt | None = None
-        self.error: Exception | None = None
-        self.gate: threading.Lock | None = None
-        self.heir = False
 
 
 def wall_clock() -> int:
@@ -105,9 +71,7 @@ class Writer:
     def _forget(self) -> None:
         """Start anew: on creation, and in a forked child, where nothing may be shared."""
         self._pid = os.getpid()
-        self._mutex = threading.Lock()
-        self._queue: list[_Request] = []
-        self._busy = False
+        self._group = GroupCommit(self._commit)
         self._lock: LockFile | None = None
         self._fd: int | None = None
         self._day: str | None = None
@@ -117,7 +81,6 @@ class Writer:
         self._synced = 0
         self._named: str | None = None
         self._created: list[Path] = []
-        self._closing = False
         self._failed: WalPoisoned | None = None
 
     def _check_process(self) -> None:
@@ -135,103 +98,33 @@ class Writer:
         """
         encoded = [encode_event(event)]
         _refuse_too_large(encoded)
-        return self._submit(_Request(encoded, check_key(key) if key is not None else None))
+        return self._submit(Request(encoded, check_key(key) if key is not None else None))
 
     def append_many(self, events: Iterable[Event], *, key: str | None = None) -> Receipt:
         """Append a batch as one frame: all of it or nothing is in the log.
 
         Raises ``BadEvent`` naming the first event that is not valid, ``FrameTooLarge``.
         """
-        encoded = []
-        for event in events:
-            try:
-                encoded.append(encode_event(event))
-            except BadEvent as error:
-                raise type(error)(f"event {len(encoded)} of the batch: {error.message}", hint=error.hint) from None
+        batch = list(events)
+        try:
+            encoded = [encode_event(event) for event in batch]
+        except BadEvent:
+            encoded = [_encode_at(index, event) for index, event in enumerate(batch)]
         if not encoded:
             raise BadEvent("the batch is empty")
         _refuse_too_large(encoded)
-        return self._submit(_Request(encoded, check_key(key) if key is not None else None))
+        return self._submit(Request(encoded, check_key(key) if key is not None else None))
 
     def close(self) -> None:
         """Close the files, when the appends under way are done; a later append opens them again."""
         self._check_process()
-        with self._mutex:
-            if self._busy:
-                self._closing = True
-            else:
-                self._close_files()
+        self._group.when_idle(self._close_files)
 
-    # Group commit
-
-    def _submit(self, request: _Request) -> Receipt:
+    def _submit(self, request: Request) -> Receipt:
         self._check_process()
-        with self._mutex:
-            self._queue.append(request)
-            if self._busy:
-                request.gate = threading.Lock()
-                request.gate.acquire()
-            else:
-                self._busy = True
-        if request.gate is not None:
-            self._wait(request, request.gate)
-        if request.receipt is None and request.error is None:
-            self._lead()
-        if request.error is not None:
-            raise request.error
-        assert request.receipt is not None
-        return request.receipt
+        return self._group.submit(request)
 
-    def _wait(self, request: _Request, gate: threading.Lock) -> None:
-        """Wait to be served or to inherit the lead; interrupted, pass on what is owed to others."""
-        try:
-            gate.acquire()
-        except BaseException:
-            with self._mutex:
-                if request in self._queue and not request.heir:
-                    self._queue.remove(request)
-            if request.heir:
-                self._lead()
-            raise
-
-    def _lead(self) -> None:
-        """Commit what waits, hand the lead to the next that came meanwhile, wake the rest."""
-        with self._mutex:
-            batch = self._take_batch()
-        try:
-            self._commit(batch)
-        except Exception as error:
-            _fail(batch, error)
-        except BaseException:
-            _fail(batch, WriteFailed(f"{self.root}: the append was interrupted"))
-            raise
-        finally:
-            with self._mutex:
-                heir = self._queue[0] if self._queue else None
-                self._busy = heir is not None
-                if heir is not None:
-                    heir.heir = True
-                elif self._closing:
-                    self._closing = False
-                    with suppress(OSError):
-                        self._close_files()
-            # The next leader first: the disk idles until it runs.
-            for request in [heir, *batch] if heir is not None else batch:
-                if request.gate is not None:
-                    request.gate.release()
-
-    def _take_batch(self) -> list[_Request]:
-        """As many requests as one write may hold, at least one."""
-        total = count = 0
-        for request in self._queue:
-            total += request.nbytes
-            if count and total > MAX_FRAME:
-                break
-            count += 1
-        batch, self._queue = self._queue[:count], self._queue[count:]
-        return batch
-
-    def _commit(self, batch: list[_Request]) -> None:
+    def _commit(self, batch: list[Request]) -> None:
         if self._failed is not None:
             raise WalPoisoned(self._failed.message)
         lock = self._lock or self._open()
@@ -369,7 +262,7 @@ class Writer:
 
     # Writing
 
-    def _write(self, lock: LockFile, batch: list[_Request], end: LogEnd) -> list[tuple[_Request, Receipt]]:
+    def _write(self, lock: LockFile, batch: list[Request], end: LogEnd) -> list[tuple[Request, Receipt]]:
         """Write the frames of a batch with one ``write(2)``, under the lock."""
         now = self._clock()
         day = max(day_of(now), end.segment or "")
@@ -479,13 +372,15 @@ def _refuse_too_large(events: list[bytes]) -> None:
         )
 
 
-def _fail(batch: list[_Request], error: Exception) -> None:
-    for request in batch:
-        if request.receipt is None and request.error is None:
-            request.error = error
+def _encode_at(index: int, event: Event) -> bytes:
+    """Encode an event of a batch; an error names its place."""
+    try:
+        return encode_event(event)
+    except BadEvent as error:
+        raise type(error)(f"event {index} of the batch: {error.message}", hint=error.hint) from None
 
 
-def _frames(batch: list[_Request], end: LogEnd, time: str) -> tuple[bytes, list[tuple[_Request, Receipt]], LogEnd]:
+def _frames(batch: list[Request], end: LogEnd, time: str) -> tuple[bytes, list[tuple[Request, Receipt]], LogEnd]:
     """The bytes to append, the receipts they will earn, and the end of the log behind them.
 
     What a crash left is ended by a newline and named first.  A frame that is too large

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlab.errors import NotFound, SnapshotError
-from meshlab.events import CONTENT_TYPES, FIELDS, MODES, VAULT_STATUSES
+from meshlab.records import CONTENT_TYPES, FIELDS, MODES, VAULT_STATUSES
 from meshlab.snapshot import bincode, window
 from meshlab.snapshot.bincode import is_bincode, read_bincode, write_bincode
 from meshlab.tables.schema import RECORD_SCHEMA

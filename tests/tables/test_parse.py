@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlab.events import FIELDS, OPS, OTHER, NotJson, Parsed, encode_event, parse_event
+from meshlab.events import OPS, OTHER, Parsed, encode_event, parse_event
+from meshlab.jsontext import NotJson
+from meshlab.records import FIELDS
 from meshlab.tables import parse
 from meshlab.tables.parse import Parser, extra_text
 from meshlab.tables.schema import EVENT_SCHEMA
@@ -250,7 +252,7 @@ def test_row_order_survives_many_batches_and_threads(tmp_path):
 
 
 def test_a_query_that_fails_costs_time_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(parse, "_query", lambda wanted: "select error('no')")
+    monkeypatch.setattr(parse, "_QUERY", "select error('no') as result from block")
     for block in blocks_of(tmp_path, [b'{"Update":{"id":"m1","amplitude":0.5}}'] * 20):
         columns = Parser(EVENT_SCHEMA.names, least_rows=1).parse(block).columns
         assert columns["amplitude"].to_pylist() == [0.5] * 20

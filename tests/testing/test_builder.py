@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from meshlab.errors import BadUserId, MeshlabError
-from meshlab.events import FIELDS
+from meshlab.records import FIELDS
 from meshlab.testing import build_benchmark_log, build_log, build_store
 from meshlab.times import day_of, parse_time
 from meshlab.wal.frame import NO_SUM, read_frame

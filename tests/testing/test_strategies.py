@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 
-from meshlab.events import FIELDS, decode_event, encode_event
+from meshlab.events import decode_event, encode_event
+from meshlab.records import FIELDS
 from meshlab.testing import strategies
 
 

@@ -1,0 +1,56 @@
+"""JSON as meshlab reads it: the one decoder that says what a text means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+MAX_DEPTH = 256
+"""Deepest nesting of arrays and objects in one line; deeper lines are ``not-json``."""
+
+
+class NotJson(ValueError):
+    """The bytes are not one JSON value as this module defines it."""
+
+
+def parse_json(raw: bytes) -> Any:
+    """The value of a JSON text: strict RFC 8259, finite numbers, real Unicode, bounded depth.
+
+    Raises ``NotJson``.
+
+    >>> parse_json(b'[1, NaN]')
+    Traceback (most recent call last):
+    meshlab.jsontext.NotJson: JSON is malformed: invalid character (byte 4)
+    """
+    try:
+        value = msgspec.json.decode(raw)
+    except RecursionError:
+        raise NotJson(f"nested deeper than {MAX_DEPTH} levels") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise NotJson(str(error)) from None
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and depth(raw) > MAX_DEPTH:
+        raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def depth(data: bytes) -> int:
+    """Deepest nesting of brackets outside strings in a JSON text."""
+    level = deepest = 0
+    in_string = escaped = False
+    for byte in data:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif byte in b"]}":
+            level -= 1
+    return deepest
