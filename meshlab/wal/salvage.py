@@ -82,6 +82,7 @@ def _candidates(run: bytes, starts: list[int], floor: int, stop: int, n: int) ->
     for _ in range(n):
         line = run.rfind(b"\n", floor, line)
         if line < 0:
+            line = floor - 1
             break
     next_line = run.find(b"\n", line + 1) if n > 1 else stop
     near = [at for at in starts if max(line, floor - 1) < at < (next_line if next_line >= 0 else stop)]
@@ -142,7 +143,8 @@ def _leading(run: bytes, start: int, stop: int) -> Piece | None:
     if run[end:stop].lstrip(b" \t").startswith((b",", b":", b"]", b"}")):
         return None
     foreign = _foreign(run[start:end])
-    return Piece(start, end, end, foreign=foreign) if foreign is not None else None
+    blanks = len(run[end:stop]) - len(run[end:stop].lstrip(b" \t\r"))
+    return Piece(start, end, end + blanks, foreign=foreign) if foreign is not None else None
 
 
 def _is_nested(run: bytes, start: int, at: int) -> bool:
