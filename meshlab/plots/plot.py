@@ -1,0 +1,98 @@
+"""Plot: a figure together with the numbers it shows."""
+
+from __future__ import annotations
+
+import os
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, num2date
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours, without the yellow that is lost on white."""
+
+DPI = 110
+WIDTH, HEIGHT = 8.0, 3.6
+"""Inches."""
+
+_NEAREST = 0.06
+"""Least distance of two labels, as a share of the axis."""
+
+
+class Plot:
+    """A figure and its ``data``, an Arrow table; notebooks show it as a picture.
+
+    ``caption`` is one sentence that says what is drawn.
+    """
+
+    def __init__(self, figure: Figure, data: pa.Table, caption: str) -> None:
+        self.figure = figure
+        self.data = data
+        self.caption = caption
+
+    def to_png(self) -> bytes:
+        """The picture as PNG."""
+        buffer = BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the picture; the suffix names the format (png, svg, pdf)."""
+        self.figure.savefig(path, dpi=DPI)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        from base64 import b64encode
+
+        return {"image/png": b64encode(self.to_png()).decode(), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return f"<Plot of {self.data.num_rows:,} rows: {self.caption}>"
+
+
+def new_axes(ylabel: str) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes in the house style."""
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_ylabel(ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def set_time_axis(axes: Axes, *, name: str = "effective time") -> None:
+    """Label the x axis with UTC dates, and hours when it spans less than three days."""
+    low, high = axes.get_xlim()
+    days = high - low >= 3
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=7))
+    form = "%Y-%m-%d" if days else "%m-%d %H:%M"
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: num2date(x).strftime(form)))
+    axes.set_xlabel(f"{name} ({'UTC' if days else 'UTC, month-day and hour:minute'})")
+
+
+def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write the names of lines behind their ends, given as (x, y, name, colour), without overlap."""
+    low, high = axes.get_ylim()
+    floor = -np.inf
+    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
+        floor = max(y, floor)
+        axes.annotate(
+            name,
+            (x, floor),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            annotation_clip=False,
+        )
+        floor += _NEAREST * (high - low)
+
+
+def moments(column: pa.ChunkedArray) -> Any:
+    """Timestamps as numpy ``datetime64[us]``, which matplotlib draws as UTC."""
+    return column.cast(pa.int64()).to_numpy().astype("datetime64[us]")
