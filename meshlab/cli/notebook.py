@@ -13,6 +13,8 @@ from meshlab.errors import MeshlabError, NotFound, storage_errors
 CELL_TIMEOUT = 600
 """Seconds one cell may take."""
 
+LOOK = "open it with 'meshlab lab' and run it cell by cell"
+
 
 class Rendered(NamedTuple):
     """The files an executed notebook left; ``figure`` is None when it drew none."""
@@ -42,7 +44,7 @@ def execute(source: Path, environment: Mapping[str, str]) -> Any:
     try:
         import nbformat
         from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     except ImportError as error:
         raise NotFound(f"notebooks cannot run: {error}", hint="pip install 'meshlab[lab]'") from None
     # Without the first of these the kernel warns about frozen modules.
@@ -50,12 +52,17 @@ def execute(source: Path, environment: Mapping[str, str]) -> Any:
     with storage_errors("read", source):
         notebook = nbformat.read(source, as_version=4)
     try:
-        client = NotebookClient(notebook, timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(source.parent)}})
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_TIMEOUT,
+            resources={"metadata": {"path": str(source.parent)}},
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
         return client.execute(env=env)
     except CellExecutionError as error:
-        raise MeshlabError(
-            f"{source} fails: {error.ename}: {error.evalue}", hint="open it with 'meshlab lab'"
-        ) from None
+        raise MeshlabError(f"{source} fails: {error.ename}: {error.evalue}", hint=LOOK) from None
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise MeshlabError(f"{source} does not end well: {error}", hint=LOOK) from None
 
 
 def _as_html(notebook: Any) -> str:
