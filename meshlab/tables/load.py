@@ -68,6 +68,8 @@ def select(
     """
     names = tuple(EVENT_SCHEMA.names if columns is None else [columns] if isinstance(columns, str) else columns)
     _check_names("column", names, EVENT_SCHEMA.names)
+    if not names:
+        raise MeshlabError("no column is chosen", hint=f"choose from {', '.join(EVENT_SCHEMA.names)}")
     chosen = None if ops is None else frozenset([ops] if isinstance(ops, str) else ops)
     _check_names("op", chosen or (), OPS)
     wanted = None if ids is None else frozenset([ids] if isinstance(ids, str) else ids)
@@ -96,8 +98,8 @@ def _micros(moment: Moment | None, name: str) -> int | None:
 class Load:
     """One pass over a user's log: iterate for the batches, then read the rest.
 
-    ``parts`` are the segments read, ``sealed`` the days whose copy was read,
-    ``complete`` whether every byte of the log was looked at.
+    ``parts`` are the segments read, ``sealed`` the days whose copy was read, ``cut``
+    the days that were left before their end.
     """
 
     root: Path
@@ -108,7 +110,6 @@ class Load:
     parts: list[Part] = field(default_factory=list)
     sealed: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
-    complete: bool = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -121,7 +122,7 @@ class Load:
         return resolve(self.parts)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        self.parts, self.sealed, self.cut, self.complete = [], set(), set(), False
+        self.parts, self.sealed, self.cut = [], set(), set()
         days = segment_days(self.root)
         first = _first_needed(days, self.selection.since)
         cursor = _cursor_before(self.root, days, first)
@@ -139,7 +140,6 @@ class Load:
                 cursor = segment.end
                 if self._close(segment):
                     return
-        self.complete = first == 0
 
     def _open(
         self, day: str, cursor: Cursor, newest: bool, parser: Parser, names: Names, columns: tuple[str, ...]
@@ -157,7 +157,7 @@ class Load:
         self.parts.append(part)
         if isinstance(segment, SealedSegment):
             self.sealed.add(part.tally.segment)
-        elif segment.cut:
+        if segment.cut:
             self.cut.add(part.tally.segment)
         elif self.selection.whole:
             segment.check_tiling()

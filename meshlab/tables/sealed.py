@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from meshlab.errors import StorageError
 from meshlab.events import OPS
 from meshlab.tables.batches import Names
+from meshlab.tables.reports import check_tiling
 from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.segment import Rows
 from meshlab.wal.chain import Cursor
@@ -142,11 +143,18 @@ class SealedSegment:
     columns: Sequence[str]
     rows: Rows
     cut: bool = False
+    _events: int = 0
 
     def batches(self, advance: Callable[[int], Any] = lambda count: None) -> Iterator[pa.RecordBatch]:
         """The events between the bounds; ops are left to the caller."""
-        yield from self.sealed.batches(self.columns, self.names, self.rows.since, self.rows.until)
+        for batch in self.sealed.batches(self.columns, self.names, self.rows.since, self.rows.until):
+            self._events += batch.num_rows
+            yield batch
         advance(self.part.tally.bytes)
+
+    def check_tiling(self) -> None:
+        """As for a raw segment; the bytes were counted when the copy was made."""
+        check_tiling(self.sealed.path.parent.parent, self.part, self._events, self.part.tally.event_bytes)
 
     @property
     def end(self) -> Cursor:
@@ -231,4 +239,3 @@ def _dressed(table: pa.Table, columns: Sequence[str], names: Names, day: str) ->
             array = pa.DictionaryArray.from_arrays(array.cast(pa.int32()), pa.array(CODED[name], pa.string()))
         arrays.append(array)
     return pa.record_batch(arrays, schema=pa.schema([EVENT_SCHEMA.field(name) for name in columns]))
-

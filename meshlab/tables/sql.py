@@ -89,7 +89,9 @@ def query(roots: Sequence[tuple[Path, str]], sql: str, *, progress: bool = True)
         table = connection.sql(sql)
         rows = pa.table({}) if table is None else table.to_arrow_table()
     except duckdb.Error as error:
-        raise MeshlabError(f"the query failed: {error}", hint=f"tables: {', '.join(TABLES)}; see docs/format.md") from None
+        raise MeshlabError(
+            f"the query failed: {error}", hint=f"tables: {', '.join(TABLES)}; see docs/format.md"
+        ) from None
     finally:
         connection.close()
     return Result(rows, events.damage if words & set(TABLES) else 0)
