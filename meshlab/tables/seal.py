@@ -1,9 +1,11 @@
 """Sealing: finished segments as Parquet files that read many times faster.
 
-A sealed file is a cache beside the log (see ``sealed``); deleting it loses nothing.
-Steps: sync the segment, write the copy under a temporary name, sync it, rename it,
-sync the directory.  The rename is the commit point; a crash before it leaves only a
-temporary file, which a later sealing of that day deletes.
+A sealed copy is a cache beside the log (see ``sealed``); deleting it loses nothing.
+Steps: sync the segment; write the copy and what is said of it under temporary names,
+sync both; rename the copy, then what is said of it; sync the directory.  The last
+rename is the commit point: it names the footer of the copy it belongs to, so a crash
+anywhere leaves either a good pair or one that is not used, and at most temporary
+files, which a later sealing of that day deletes.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.sealed import (
     CODED,
     FILE_SCHEMA,
-    KEY,
     VERSION,
     Description,
     Group,
-    Source,
+    description_path,
     find_sealed,
+    look_at_copy,
     look_at_source,
     pack,
     sealed_path,
@@ -49,7 +51,7 @@ _ABANDONED = 3600
 """Seconds after which a temporary file belongs to no one."""
 
 _MOST_RAW = 16 << 20
-"""A segment with more bytes of rejects than this is not sealed: they would all stand in its metadata."""
+"""A segment with more bytes of rejects than this is not sealed: they would all be held in memory."""
 
 
 class SealedFile(NamedTuple):
@@ -86,26 +88,39 @@ def seal(root: Path, uid: str, *, files: Files = REAL_FILES) -> list[SealedFile]
 def _seal_segment(segment: RawSegment, files: Files) -> SealedFile | None:
     """Write the copy of one segment; None when the segment changed or has too many rejects."""
     source = segment.root / segment_name(segment.day)
-    target = sealed_path(segment.root, segment.day)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with storage_errors("seal", target):
+    targets = sealed_path(segment.root, segment.day), description_path(segment.root, segment.day)
+    temporaries = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in targets]
+    with storage_errors("seal", targets[0]):
         _sync(source, files)
         before = look_at_source(source)
-        if not target.parent.is_dir():
-            files.mkdir(target.parent)
-            files.sync_directory(segment.root)
-        _remove_leftovers(target)
+        _make_folder(targets[0].parent, files)
         try:
-            _write(segment, before, temporary)
-            raw = sum(len(reject.raw) for reject in segment.part.rejects)
+            groups = _write(segment, temporaries[0])
+            copy = look_at_copy(temporaries[0])
+            told = Description(VERSION, before, copy, segment.start, segment.end, segment.part, groups)
+            raw = sum(len(reject.raw) for reject in told.part.rejects)
             if look_at_source(source) != before or raw > _MOST_RAW:
                 return None
-            _sync(temporary, files)
-            os.replace(temporary, target)
+            temporaries[1].write_bytes(pack(told))
+            for path in temporaries:
+                _sync(path, files)
+            for path, target in zip(temporaries, targets, strict=True):
+                os.replace(path, target)
         finally:
-            temporary.unlink(missing_ok=True)
-        files.sync_directory(target.parent)
-    return SealedFile(segment.day, before.size, target.stat().st_size)
+            for path in temporaries:
+                path.unlink(missing_ok=True)
+        files.sync_directory(targets[0].parent)
+    return SealedFile(segment.day, before.size, copy[0])
+
+
+def _make_folder(folder: Path, files: Files) -> None:
+    """Make the folder if need be, and delete what killed sealings left there; live files are younger."""
+    if not folder.is_dir():
+        files.mkdir(folder)
+        files.sync_directory(folder.parent)
+    for path in folder.glob(".wal-*.tmp"):
+        if time.time() - path.stat().st_mtime > _ABANDONED:
+            path.unlink(missing_ok=True)
 
 
 def _sync(path: Path, files: Files) -> None:
@@ -116,31 +131,17 @@ def _sync(path: Path, files: Files) -> None:
         files.close(fd)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Delete temporary files of a sealing that was killed; a live one is younger."""
-    for path in target.parent.glob(f".{target.name}.*.tmp"):
-        if time.time() - path.stat().st_mtime > _ABANDONED:
-            path.unlink(missing_ok=True)
-
-
-def _write(segment: RawSegment, source: Source, path: Path) -> None:
-    """Write all events of the segment, and what the copy says of it."""
-    groups: list[Group] = []
-    with pq.ParquetWriter(
-        path,
-        FILE_SCHEMA,
-        compression=_CODEC,
-        use_dictionary=_FEW_VALUES,
-        write_page_checksum=True,
-        write_statistics=False,
-    ) as writer:
+def _write(segment: RawSegment, path: Path) -> list[Group]:
+    """Write all events of the segment; returns the row groups."""
+    groups = []
+    settings = {"compression": _CODEC, "use_dictionary": _FEW_VALUES, "write_statistics": False}
+    with pq.ParquetWriter(path, FILE_SCHEMA, write_page_checksum=True, **settings) as writer:
         for table in _in_groups(segment):
             moments = table.column("effective_ts").cast(pa.int64())
             groups.append(Group(table.num_rows, moments[0].as_py(), moments[-1].as_py()))
             writer.write_table(table, row_group_size=GROUP_ROWS)
-        segment.check_tiling()
-        told = Description(VERSION, source, segment.start, segment.end, segment.part, groups)
-        writer.add_key_value_metadata({KEY: pack(told)})
+    segment.check_tiling()
+    return groups
 
 
 def _in_groups(segment: RawSegment) -> Iterator[pa.Table]:

@@ -2,13 +2,15 @@
 
 ``sealed/wal-YYYYMMDD.parquet`` is a cache.  It is used only while the segment has the
 size, time stamp, first and last 4 KiB it was made from, and the log before it stands
-where it stood then; otherwise the log itself is read.  What the copy says of its
-segment (tally, rejects, claims, cursors) stands in the Parquet metadata.
+where it stood then; otherwise the log itself is read.
+
+``sealed/wal-YYYYMMDD.seal`` beside it says what the copy was made from, what is to be
+known of the segment (tally, rejects, claims, cursors), and how the Parquet file ends:
+Parquet has checksums for its pages, but none for the footer that tells where they are.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +35,9 @@ from meshlab.wal.paths import SEALED, segment_name
 from meshlab.wal.reader import Part
 
 VERSION = 1
-KEY = b"meshlab.sealed"
+_FOOTER_END = 8
+"""A Parquet file ends in the length of its footer (4 bytes, little-endian) and ``PAR1``."""
+
 _PROBE = 4096
 
 CODED = {"op": OPS, "dialect": DIALECTS}
@@ -69,10 +73,11 @@ class Group(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What a sealed file says of its segment."""
+    """What stands beside a sealed copy; ``copy`` is its size and the SHA-256 of its footer."""
 
     version: int
     source: Source
+    copy: tuple[int, bytes]
     start: Cursor
     end: Cursor
     part: Part
@@ -82,6 +87,20 @@ class Description(NamedTuple):
 def sealed_path(root: Path, day: str) -> Path:
     """Where the sealed copy of a day's segment is, if there is one."""
     return root / SEALED / segment_name(day).replace(".log", ".parquet")
+
+
+def description_path(root: Path, day: str) -> Path:
+    """Where it is said what the sealed copy of a day holds."""
+    return sealed_path(root, day).with_suffix(".seal")
+
+
+def look_at_copy(path: Path) -> tuple[int, bytes]:
+    """Size of a Parquet file and SHA-256 of its footer.  Raises ``OSError``."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        end = os.pread(file.fileno(), _FOOTER_END, max(0, size - _FOOTER_END))
+        length = min(size, int.from_bytes(end[:4], "little") + _FOOTER_END)
+        return size, hashlib.sha256(os.pread(file.fileno(), length, size - length)).digest()
 
 
 def look_at_source(path: Path) -> Source:
@@ -169,45 +188,36 @@ class SealedSegment:
 
 def find_sealed(root: Path, day: str, start: Cursor) -> Sealed | None:
     """The copy of a segment, if it stands for the segment as it is and the log before it."""
-    path = sealed_path(root, day)
     try:
-        description = read_description(path)
-        if description is None or description.version != VERSION or description.start != start:
+        told = read_description(description_path(root, day))
+        if told is None or told.version != VERSION or told.start != start:
             return None
-        if description.source != look_at_source(root / segment_name(day)):
+        if told.source != look_at_source(root / segment_name(day)) or told.copy != look_at_copy(sealed_path(root, day)):
             return None
     except OSError:
         return None
-    return Sealed(path, day, description)
+    return Sealed(sealed_path(root, day), day, told)
 
 
 def read_description(path: Path) -> Description | None:
-    """What a sealed file says of its segment; None when it cannot be trusted."""
-    if not path.exists():
-        return None
+    """What is said of a sealed copy; None when it cannot be trusted.  Raises ``OSError``."""
     try:
-        metadata = pq.read_metadata(path)
-        text = (metadata.metadata or {}).get(KEY, b"")
-        description = unpack(text)
-    except (pa.ArrowException, msgspec.MsgspecError, ValueError):
+        return unpack(path.read_bytes())
+    except (msgspec.MsgspecError, ValueError):
         return None
-    if metadata.num_row_groups != len(description.groups):
-        return None
-    return description
 
 
 def pack(description: Description) -> bytes:
-    """The description as text with its checksum, for the Parquet metadata."""
+    """The bytes of a description: SHA-256, then msgpack."""
     body = msgspec.msgpack.encode(description)
-    return base64.b64encode(hashlib.sha256(body).digest() + body)
+    return hashlib.sha256(body).digest() + body
 
 
-def unpack(text: bytes) -> Description:
+def unpack(data: bytes) -> Description:
     """Inverse of ``pack``.  Raises ``ValueError`` when the checksum does not hold."""
-    data = base64.b64decode(text, validate=True)
     digest, body = data[:32], data[32:]
     if hashlib.sha256(body).digest() != digest:
-        raise ValueError("the description of the sealed file is damaged")
+        raise ValueError("the description of a sealed copy is damaged")
     return msgspec.msgpack.decode(body, type=Description)
 
 
