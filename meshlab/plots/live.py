@@ -78,9 +78,13 @@ def _draw(axes: Any, steps: dict[str, tuple[Any, Any]]) -> None:
         colour = COLOURS[index % len(COLOURS)]
         if len(moment):
             axes.step(moment, live, where="post", color=colour, linewidth=1.6)
-            ends.append((moment[-1], live[-1], f"{uid} {live[-1]:,}", colour))
+            ends.append((moment[-1], live[-1], f"{_short(uid)} {live[-1]:,}", colour))
     axes.set_ylim(bottom=0)
     label_ends(axes, ends)
+
+
+def _short(uid: str) -> str:
+    return uid if len(uid) <= 16 else uid[:12] + "…"
 
 
 def _table(uid: str, moment: Any, live: Any) -> pa.Table:
