@@ -52,7 +52,9 @@ def test_every_flipped_bit_leaves_a_reject_or_a_finding_and_invents_nothing(tmp_
             naive = naive_events(bytes(flipped))
             fooled += naive is not None and naive != truth
         path.write_bytes(data)
-    print(f"bits flipped: {flips}, seen: {flips}, with an event lost: {lost}; taken in silence by plain NDJSON: {fooled}")
+    print(
+        f"bits flipped: {flips}, seen: {flips}, with an event lost: {lost}; taken in silence by plain NDJSON: {fooled}"
+    )
     assert fooled > flips // 20
 
 
