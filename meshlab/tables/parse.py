@@ -67,7 +67,7 @@ class Parser:
     def parse(self, block: Block) -> Records:
         """The records of a block; every row is parsed, whatever the columns."""
         slow = np.ones(len(block.op), bool)
-        columns = {}
+        columns: dict[str, pa.Array] = {}
         if np.count_nonzero(block.plain) >= self._least_rows:
             columns, slow = self._parse_plain(block)
         rows = np.flatnonzero(slow)
@@ -230,7 +230,8 @@ _decode_texts = msgspec.json.Decoder(list[str]).decode
 def _read_lists(raw: pa.Array) -> tuple[pa.Array, Any]:
     """Decode lists given as JSON text, each different one once; the mask tells rows without a misfit."""
     texts = raw.dictionary_encode()
-    lists, fits = [], []
+    lists: list[list[str] | None] = []
+    fits: list[bool] = []
     for text in texts.dictionary.to_pylist():
         try:
             lists.append(_decode_texts(text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from meshlab.wal.reader import Part, Tally
 def reject_table(uid: str, rejects: Iterable[Reject]) -> pa.Table:
     """Rejects in ``REJECT_SCHEMA``."""
     rows = list(rejects)
-    columns = {
+    columns: dict[str, Sequence[object]] = {
         "uid": [uid] * len(rows),
         "segment": [row.segment for row in rows],
         "line": [row.line for row in rows],
@@ -37,7 +37,7 @@ def segment_table(uid: str, tallies: Iterable[tuple[Tally, bool]]) -> pa.Table:
     return _table(columns, SEGMENT_SCHEMA)
 
 
-def _table(columns: dict[str, list[object]], schema: pa.Schema) -> pa.Table:
+def _table(columns: Mapping[str, Sequence[object]], schema: pa.Schema) -> pa.Table:
     """Dictionary columns come from their plain values."""
     arrays = []
     for field in schema:

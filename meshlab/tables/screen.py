@@ -79,7 +79,7 @@ def _rows_holding(positions: Any, start: Any, stop: Any) -> Any:
 def _endings() -> dict[bytes, bytes]:
     """The last four bytes before the closing quote of every key, and the first bytes of its values."""
     first = {"string": b'"', "double": b"-0123456789", "uint64": b"0123456789", "struct": b"{", "list": b"["}
-    endings = {}
+    endings: dict[bytes, bytes] = {}
     for field in [*RECORD_FIELDS, *EMOTIONAL_SIGNATURE, *COMFORT_METRICS]:
         allowed = first[str(field.type).split("<")[0]]
         for mark in b"{", b",":

@@ -85,7 +85,12 @@ def test_rows_as_dicts_hold_what_was_given_and_unknown_fields_by_name(events):
 
 
 def test_a_misfit_shows_as_it_was_written_and_empty_lists_stay():
-    row = {"id": "x", "amplitude": None, "extra": '{"amplitude":"5"}', "emotional_signature": {"valence": None, "trauma_indicators": []}}
+    row = {
+        "id": "x",
+        "amplitude": None,
+        "extra": '{"amplitude":"5"}',
+        "emotional_signature": {"valence": None, "trauma_indicators": []},
+    }
     assert json_form(row) == {"id": "x", "amplitude": "5", "emotional_signature": {"trauma_indicators": []}}
 
 

@@ -71,14 +71,18 @@ def test_offset_and_nbytes_find_the_line_and_the_columns_say_what_it_holds(root,
         "insert", "meshlab", 1, "m0-0", 0
     )  # fmt: skip
     assert (update["amplitude"], update["access_count"], update["extra"]) == (1 / 7, 1, '{"theme":"dark"}')
-    assert update["payload_nbytes"] == len(b'{"Update":{"id":"m0-0","amplitude":0.14285714285714285,"access_count":1,"theme":"dark"}}')
+    assert update["payload_nbytes"] == len(
+        b'{"Update":{"id":"m0-0","amplitude":0.14285714285714285,"access_count":1,"theme":"dark"}}'
+    )
     assert {row["dialect"] for row in rows} == {"meshlab", "bare", "gateway"}
     assert [row["raw"] for row in rows if row["op"] == "other"] == ['{"free":[1,"x"]}'] * 3
     assert [row["key"] for row in rows[:8]] == [None] * 6 + ["key-3"] * 2
     assert [row["seq"] for row in rows[14:16]] == [None, None]
 
 
-@pytest.mark.parametrize("columns", [["op"], ["ts", "nbytes"], ["id", "raw"], ["creation_ts", "extra"], ["content_nbytes"]])
+@pytest.mark.parametrize(
+    "columns", [["op"], ["ts", "nbytes"], ["id", "raw"], ["creation_ts", "extra"], ["content_nbytes"]]
+)
 def test_asking_for_columns_gives_just_those(root, path, columns):
     assert table_of(root, columns=columns).equals(table_of(root).select(columns))
 

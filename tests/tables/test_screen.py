@@ -35,7 +35,7 @@ def test_no_spelling_of_a_key_with_an_escape_gets_another_kind(name):
     endings = screen._endings()
     for at, char in enumerate(name):
         for digits in (f"{ord(char):04x}", f"{ord(char):04X}"):
-            spelled = f'{name[:at]}\\u{digits}{name[at + 1 :]}'
+            spelled = f"{name[:at]}\\u{digits}{name[at + 1 :]}"
             for mark in b"{", b",":
                 ending = (mark + b'"' + spelled.encode())[-4:]
                 assert endings.get(ending, kind_of(name)) == kind_of(name)

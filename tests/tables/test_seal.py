@@ -59,11 +59,19 @@ def test_sealed_rows_rejects_and_tallies_equal_those_of_the_log(root, monkeypatc
     assert (sealed.rejects, sealed.segments.drop_columns("sealed")) == before
 
 
-@pytest.mark.parametrize("columns", [["op"], ["uid", "segment"], ["emotional_signature", "ts"], EVENT_SCHEMA.names[::-1]])
+@pytest.mark.parametrize(
+    "columns", [["op"], ["uid", "segment"], ["emotional_signature", "ts"], EVENT_SCHEMA.names[::-1]]
+)
 def test_columns_and_rows_are_chosen_as_from_the_log(root, monkeypatch, columns):
     monkeypatch.setattr(sealing, "GROUP_ROWS", 3)
     noon = midnight(DAYS[1]) + 3 * HOUR
-    choices = [{}, {"since": noon}, {"until": noon}, {"since": noon, "until": noon + HOUR, "ops": "update"}, {"ids": "m0-0"}]
+    choices = [
+        {},
+        {"since": noon},
+        {"until": noon},
+        {"since": noon, "until": noon + HOUR, "ops": "update"},
+        {"ids": "m0-0"},
+    ]
     raw = [load(root, columns=columns, **chosen).to_arrow().to_pylist() for chosen in choices]
     seal(root, "u1")
     assert [load(root, columns=columns, **chosen).to_arrow().to_pylist() for chosen in choices] == raw

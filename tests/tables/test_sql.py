@@ -49,7 +49,9 @@ def test_times_are_in_utc_and_nested_fields_can_be_reached(roots):
 def test_only_columns_that_stand_in_the_query_are_loaded(roots, monkeypatch, text, columns):
     asked = []
     real = sql.load_users
-    monkeypatch.setattr(sql, "load_users", lambda *args, **chosen: asked.append(chosen["columns"]) or real(*args, **chosen))
+    monkeypatch.setattr(
+        sql, "load_users", lambda *args, **chosen: asked.append(chosen["columns"]) or real(*args, **chosen)
+    )
     rows(roots, text)
     assert asked == [list(columns)]
 
@@ -57,12 +59,24 @@ def test_only_columns_that_stand_in_the_query_are_loaded(roots, monkeypatch, tex
 @pytest.mark.parametrize(
     "text",
     [
-        "select * from read_csv('/etc/passwd')", "select * from '/etc/passwd'", "select * from read_text('/etc/hostname')",
-        "copy (select 1) to '{tmp}/out.csv'", "attach '{tmp}/out.db'", "export database '{tmp}/out'", "install httpfs",
-        "load httpfs", "set threads=1", "set enable_external_access=true", "select * from glob('/*')", "select getenv('HOME')",
-        "select * from roots", "selec 1", "select nothing from events", "pragma enable_external_access",
+        "select * from read_csv('/etc/passwd')",
+        "select * from '/etc/passwd'",
+        "select * from read_text('/etc/hostname')",
+        "copy (select 1) to '{tmp}/out.csv'",
+        "attach '{tmp}/out.db'",
+        "export database '{tmp}/out'",
+        "install httpfs",
+        "load httpfs",
+        "set threads=1",
+        "set enable_external_access=true",
+        "select * from glob('/*')",
+        "select getenv('HOME')",
+        "select * from roots",
+        "selec 1",
+        "select nothing from events",
+        "pragma enable_external_access",
     ],
-)  # fmt: skip
+)
 def test_a_query_reaches_no_file_no_setting_and_no_variable(roots, tmp_path, text):
     before = sorted(tmp_path.iterdir())
     with pytest.raises(MeshlabError):
