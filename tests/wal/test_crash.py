@@ -6,6 +6,7 @@ Each story is also told with a twin, a disk whose syncs do nothing, that must lo
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from random import Random
 
 import pytest
@@ -80,10 +81,8 @@ def test_a_power_cut_at_any_operation_keeps_all_that_was_acknowledged(tmp_path, 
         store.mkdir()
         root, disk, acknowledged = store / "mesh" / "user", ForgetfulFiles(), []
         files = CutShort(disk, points)
-        try:
+        with suppress(PowerCut, OSError):
             story(root, files, acknowledged)
-        except (PowerCut, OSError):
-            pass
         disk.crash(store, rng=Random(points), **leftover)
         found = read_log(root) if root.exists() else None
         there = names(found) if found else []

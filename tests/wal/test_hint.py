@@ -76,7 +76,7 @@ def test_a_lock_file_that_tells_nothing_costs_only_a_look_at_the_tail(tmp_path, 
     rng = Random(7)
     path = tmp_path / "wal.lock"
     writer = open_writer()
-    for step in range(6):
+    for _ in range(6):
         (open_writer() if fresh else writer).append(Delete("a"))
         data = path.read_bytes()
         if what == "missing":

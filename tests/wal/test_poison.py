@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_what_was_acknowledged_and_says_so(tmp_path, read_log
     writer = Writer(tmp_path, files=files, clock=noon)
     for name in "abc":
         writer.append(Delete(name))
-    with pytest.raises(WriteFailed, match="No space left on device.*free space"):
+    with pytest.raises(WriteFailed, match=r"No space left on device.*free space"):
         writer.append(Delete("d"))
     log = read_log(tmp_path)
     assert (ids(log), log.rejects) == (["a", "b", "c"], [])
