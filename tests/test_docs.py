@@ -1,11 +1,14 @@
 """The documents do not drift: their examples, numbers, names and links are those of the code."""
 
 import re
+import tomllib
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
-from meshlab.events import FIELDS, MAX_DEPTH
+from meshlab.jsontext import MAX_DEPTH
+from meshlab.records import FIELDS
 from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.wal.chain import ORIGIN
 from meshlab.wal.frame import MAX_FRAME, MAX_KEY, MAX_SEQ_DIGITS, NO_SUM, SUM_ENDING, frame_sum, read_frame
@@ -137,3 +140,23 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
         if anchor:
             titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_the_architecture_names_every_dependency_and_every_layer():
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = set(re.findall(r"^\| (\w+) \|", text.split("## What each dependency is for")[1], re.MULTILINE))
+    assert listed - {"package"} == {re.split(r"[><=\[]", wanted)[0] for wanted in project["dependencies"]}
+    assert all(f"`{extra}`" in text for extra in project["optional-dependencies"])
+    picture = text.split("```text\n")[1].split("```")[0]
+    parts = {path.stem for path in (REPOSITORY / "meshlab").iterdir() if path.stem[0] not in "_." and path.stem != "py"}
+    assert all(re.search(rf"\b{name}\b", picture) for name in parts - {"testing"})
+
+
+def test_every_file_the_documents_name_is_there():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:tests|meshlab|docs|notebooks|data)/[\w./-]*\w)/?`", text):
+            assert (REPOSITORY / name).exists(), f"{page.name} names {name}"
+        for module in re.findall(r"`(meshlab(?:\.\w+)+)`", text):
+            assert resolve_name(module.replace(".open", ".store.open"))

@@ -35,7 +35,8 @@ def plot_days(events: Any, *, users: Collection[str] | None = None, ops: Collect
     figure, axes = new_axes("events per day")
     _draw(axes, data, ops)
     set_time_axis(axes, name="day")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, reverse=True)
+    if data.num_rows:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, reverse=True)
     return Plot(figure, data, "events per UTC day, by op")
 
 

@@ -41,7 +41,7 @@ def plot_life(events: Any, id: str, *, fields: Sequence[str] = FIELDS) -> Plot:
         rows = np.flatnonzero(pc.is_valid(table[name]).to_numpy())
         if len(rows):
             value = table[name].take(pa.array(rows)).to_numpy()
-            style = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 3, "linewidth": 1.2}
+            style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 3, "linewidth": 1.2}
             axes.step(moment[rows], value, where="post", color=COLOURS[index % len(COLOURS)], **style)
             ends.append((moment[rows[-1]], value[-1], f"{name} {value[-1]:.3g}", COLOURS[index % len(COLOURS)]))
     for row in np.flatnonzero(pc.equal(table["op"].cast(pa.string()), "delete").to_numpy()):
