@@ -19,7 +19,6 @@ from meshlab.events import (
     INSERT,
     OTHER,
     UPDATE,
-    Delete,
     Insert,
     NotJson,
     Other,

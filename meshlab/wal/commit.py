@@ -31,7 +31,7 @@ class Receipt(NamedTuple):
 
 
 class Request:
-    """One append under way: what to write, and where its thread waits."""
+    """One append under way: what to write, where its thread waits, whether it has the lead."""
 
     __slots__ = ("error", "events", "gate", "heir", "key", "nbytes", "receipt")
 
@@ -69,39 +69,41 @@ class GroupCommit:
 
     def submit(self, request: Request) -> Receipt:
         """Wait until the request is committed.  Raises its error."""
-        with self._mutex:
-            self._queue.append(request)
-            if self._busy:
-                request.gate = threading.Lock()
+        try:
+            with self._mutex:
+                self._queue.append(request)
+                if self._busy:
+                    request.gate = threading.Lock()
+                    request.gate.acquire()
+                else:
+                    self._busy = request.heir = True
+            if request.gate is not None:
                 request.gate.acquire()
-            else:
-                self._busy = True
-        if request.gate is not None:
-            self._wait(request, request.gate)
-        if request.receipt is None and request.error is None:
-            self._lead()
+            if request.receipt is None and request.error is None:
+                self._lead()
+        except BaseException:
+            self._give_way(request)
+            raise
         if request.error is not None:
             raise request.error
         assert request.receipt is not None
         return request.receipt
 
-    def _wait(self, request: Request, gate: threading.Lock) -> None:
-        """Wait to be served or to inherit the lead; interrupted, pass on what is owed to others."""
-        try:
-            gate.acquire()
-        except BaseException:
-            with self._mutex:
-                if request in self._queue and not request.heir:
-                    self._queue.remove(request)
-            if request.heir:
-                self._lead()
-            raise
+    def _give_way(self, request: Request) -> None:
+        """Interrupted: leave the queue, or, when the lead has come, do what is owed to the others."""
+        with self._mutex:
+            waiting = request in self._queue
+            if waiting and not request.heir:
+                self._queue.remove(request)
+        if waiting and request.heir:
+            self._lead()
 
     def _lead(self) -> None:
         """Commit what waits, hand the lead to the next that came meanwhile, wake the rest."""
-        with self._mutex:
-            batch = self._take_batch()
+        batch: list[Request] = []
         try:
+            with self._mutex:
+                batch = self._take_batch()
             self._commit(batch)
         except Exception as error:
             _fail(batch, error)

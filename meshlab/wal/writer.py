@@ -34,6 +34,7 @@ _HEAL_STEP = 4 << 20
 _ENDING = 160
 """Bytes at the end of a frame that hold its seq and sum, with room to spare."""
 
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENOTSUP)
 _LEAST = EVENT_START + len(b',"seq":1}\n')
 """Fewest bytes a frame adds to an event."""
 
@@ -338,9 +339,12 @@ class Writer:
             self._files.sync_directory(directory)
         self._created.clear()
         # The maker of the store may have died before it could do this; a parent that may
-        # not be read is somebody else's, and was there before.
-        with suppress(PermissionError):
+        # not be read, or cannot be synced, is somebody else's and was there before.
+        try:
             self._files.sync_directory(store.absolute().parent)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
 
     def _poison(self, lock: LockFile, day: str, cause: OSError | str) -> WriteFailed:
         """Refuse all further appends, here and in other processes; returns the error to raise."""

@@ -11,7 +11,7 @@ import pytest
 from meshlab.errors import BadEvent, FrameTooLarge, WriteFailed
 from meshlab.events import Delete, Insert, Other, SolitonMemory, Update
 from meshlab.times import DAY, midnight
-from meshlab.wal import frame, writer
+from meshlab.wal import commit, frame, writer
 from meshlab.wal.commit import Request
 from meshlab.wal.paths import segment_name
 from meshlab.wal.writer import Writer
@@ -174,45 +174,68 @@ def test_an_error_reaches_every_thread_that_waited(tmp_path):
 
 
 class Interrupting:
-    """Stands in for a waiting thread's gate: the first acquire is interrupted."""
+    """Stands in for a lock of ``commit.threading``: waiting for it is interrupted."""
 
-    def __init__(self, gate, before):
-        self.gate, self.before = gate, before
+    def __init__(self, before):
+        self.before, self.held = before, False
 
     def acquire(self):
-        self.before()
-        raise KeyboardInterrupt
+        if self.held:
+            self.before()
+            raise KeyboardInterrupt
+        self.held = True
 
     def release(self):
-        self.gate.release()
+        self.held = False
 
 
-def test_an_interrupted_follower_leaves_the_queue_and_is_not_written(log, read_log):
-    log.append(Delete("a"))
-    request = Request([b'{"Delete":"never"}'], None)
-    log._group._queue.append(request)
-    request.gate = Interrupting(threading.Lock(), lambda: None)
+def interrupt_the_wait(log, monkeypatch, before):
+    """Submit a request to a busy group whose thread is interrupted while it waits."""
+    log._group._busy = True
+    monkeypatch.setattr(commit.threading, "Lock", lambda: Interrupting(before))
     with pytest.raises(KeyboardInterrupt):
-        log._group._wait(request, request.gate)
+        log.append(Delete("interrupted"))
+    monkeypatch.undo()
+
+
+def test_an_interrupted_follower_leaves_the_queue_and_is_not_written(log, read_log, monkeypatch):
+    log.append(Delete("a"))
+    interrupt_the_wait(log, monkeypatch, lambda: None)
+    assert log._group._queue == []
+    log._group._busy = False
     log.append(Delete("b"))
     assert read_log(log.root).payloads == [b'{"Delete":"a"}', b'{"Delete":"b"}']
 
 
-def test_an_interrupted_heir_still_serves_those_behind_it(log, read_log):
-    heir, behind = (Request([b'{"Delete":"%b"}' % name], None) for name in (b"heir", b"behind"))
-    behind.gate = threading.Lock()
+def test_an_interrupted_heir_still_serves_those_behind_it(log, read_log, monkeypatch):
+    behind = Request([b'{"Delete":"behind"}'], None)
+    behind.gate = Interrupting(None)
     behind.gate.acquire()
 
     def inherit():
-        log._group._busy, heir.heir = True, True
-        log._group._queue += [heir, behind]
+        log._group._queue[0].heir = True
+        log._group._queue.append(behind)
 
-    heir.gate = Interrupting(threading.Lock(), inherit)
-    heir.gate.gate.acquire()
-    with pytest.raises(KeyboardInterrupt):
-        log._group._wait(heir, heir.gate)
-    assert behind.receipt is not None and not behind.gate.locked()
+    interrupt_the_wait(log, monkeypatch, inherit)
+    assert behind.receipt is not None and not behind.gate.held
     assert not log._group._busy
+    assert len(read_log(log.root).rows) == 2
+
+
+def test_a_thread_interrupted_on_its_way_to_the_lead_still_leads(log, read_log):
+    lead, calls = log._group._lead, []
+
+    def interrupted_at_first():
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        lead()
+
+    log._group._lead = interrupted_at_first
+    with pytest.raises(KeyboardInterrupt):
+        log.append(Delete("a"))
+    assert (log._group._busy, log._group._queue) == (False, [])
+    log.append(Delete("b"))
     assert len(read_log(log.root).rows) == 2
 
 
@@ -222,10 +245,10 @@ def test_an_interrupted_leader_wakes_its_followers_and_the_log_goes_on(log, read
     follower.gate = threading.Lock()
     follower.gate.acquire()
 
-    commit = log._group._commit
+    original = log._group._commit
 
     def interrupt(batch):
-        log._group._commit = commit
+        log._group._commit = original
         raise KeyboardInterrupt
 
     log._group._commit = interrupt
