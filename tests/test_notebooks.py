@@ -17,3 +17,28 @@ def test_every_code_cell_was_run_in_order_from_a_fresh_start(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     counts = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
     assert counts == list(range(1, len(counts) + 1))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_cells_are_short_and_outputs_name_no_machine(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        assert cell["cell_type"] != "code" or len(cell["source"]) <= 15
+        assert "execution" not in cell["metadata"]
+        shown = [text for output in cell.get("outputs", []) for text in _texts(output)]
+        assert not [text for text in shown if "/home/" in text or "/tmp/" in text or str(path.parents[1]) in text]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_the_first_code_cell_holds_the_parameters(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    first = next(cell for cell in cells if cell["cell_type"] == "code")
+    assert first["metadata"]["tags"] == ["parameters"]
+    assert "MESH_STORE" in "".join(first["source"])
+
+
+def _texts(output):
+    yield "".join(output.get("text", ""))
+    for kind, value in output.get("data", {}).items():
+        if kind.startswith("text/"):
+            yield "".join(value)
