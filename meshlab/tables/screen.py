@@ -26,8 +26,11 @@ from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, RECORD_F
 
 _QUOTE, _COLON, _COMMA, _SPACE = b'":, '
 _NOTHING = np.zeros(0, np.int64)
-_STEP = 1 << 20
+_STEP = 1 << 19
 """Bytes looked at in one go, so that the masks stay in the cache."""
+
+_MARGIN = 8
+"""Bytes around the slices, so that a look from a colon stays inside the data."""
 
 _MAX_DIGITS = 20
 
@@ -39,16 +42,18 @@ def count_keys(data: Any, start: Any, stop: Any) -> tuple[Any, Any]:
     and behind the last.
     """
     keys, doubts = [_NOTHING], [_NOTHING]
-    for low in range(0, len(data) - 1, _STEP):
-        part = data[low : low + _STEP + 1]
-        colon, closing, white = part == _COLON, (part | 0x20) == ord("}"), part <= _SPACE
-        at = np.flatnonzero((part[:-1] == _QUOTE) & colon[1:]) + (low + 1)
-        at = at[(at >= 8) & (at < len(data) - 8)]
+    for low in range(_MARGIN, len(data) - _MARGIN, _STEP):
+        part = data[low : min(low + _STEP, len(data) - _MARGIN)]
+        before = data[low - 1 : low - 1 + len(part)]
+        colon = np.flatnonzero(part == _COLON)
+        ahead = before[colon]
+        at = colon[ahead == _QUOTE] + low
         keys.append(at)
         doubts.append(_misfits(data, at))
-        spaced = white[:-1] & colon[1:] | (white | (part == _COMMA))[:-1] & closing[1:]
-        if spaced.any():
-            doubts.append(_badly_spaced(data, np.flatnonzero(spaced) + (low + 1)))
+        closing = np.flatnonzero((part | 0x20) == ord("}"))
+        ending = before[closing]
+        spaced = [colon[ahead <= _SPACE], closing[(ending <= _SPACE) | (ending == _COMMA)]]
+        doubts.append(_badly_spaced(data, np.concatenate(spaced) + low))
     edges = np.searchsorted(np.concatenate(keys), np.stack([start, stop], axis=1).ravel()).reshape(-1, 2)
     return edges[:, 1] - edges[:, 0], _rows_holding(np.concatenate(doubts), start, stop)
 
