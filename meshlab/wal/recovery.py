@@ -25,6 +25,7 @@ from meshlab.wal.reader import tail_run
 
 _LOOK = 64 << 10
 _HIGHEST_CLAIM = 10**17
+_SUM_KEYS = re.compile(re.escape(SUM_KEY))
 _FRAME_STARTS = re.compile(re.escape(LINE_START))
 
 
@@ -68,6 +69,7 @@ class LogEnd(NamedTuple):
     framed: str | None = None
 
 
+_NO_FRAME = Tail(0, 0, NO_SUM, NO_SUM)
 EMPTY = LogEnd(None, 0, 0, NO_SUM, False, [])
 
 
@@ -75,22 +77,27 @@ def find_end(root: Path) -> LogEnd:
     """Look at the ends of all segments of a log.
 
     Reads backwards to the last valid frame, which is in the last bytes of any log that
-    meshlab wrote to; a log of foreign lines alone is searched once.
+    meshlab wrote to; a log of foreign lines alone is searched once.  That frame may be a
+    repeated one (a careless restore): the highest seq near it and at the ends of the
+    other segments counts, else readers would take the next frames for repeated too.
     """
     days = segment_days(root)
     if not days:
         return EMPTY
     runs = {day: run for day in days if (run := find_torn(root, day))}
     torn = [run for run in runs.values() if not _is_named(root, days, run)]
-    seq, total, framed = 0, NO_SUM, None
+    seq, last, framed = 0, _NO_FRAME, None
     for day in reversed(days):
-        frame, claimed = last_frame(root / segment_name(day), stop=runs[day].offset if day in runs else None)
-        seq = max(seq, claimed)
-        if frame is not None:
-            seq, total, framed = max(seq, frame.seq), frame.sum, day
-            break
+        path, stop = root / segment_name(day), runs[day].offset if day in runs else None
+        if framed is None:
+            frame, claimed = last_frame(path, stop=stop)
+            seq = max(seq, claimed)
+            if frame is not None:
+                last, framed = _highest(path, frame), day
+        else:
+            last = _highest(path, last, _LOOK)
     size, newline = _size(root / segment_name(days[-1]))
-    return LogEnd(days[-1], size, seq, total, newline, torn, framed)
+    return LogEnd(days[-1], size, max(seq, last.seq), last.sum, newline, torn, framed)
 
 
 def look_behind(root: Path, end: LogEnd) -> LogEnd:
@@ -101,7 +108,7 @@ def look_behind(root: Path, end: LogEnd) -> LogEnd:
     assert end.segment is not None
     path = root / segment_name(end.segment)
     run = find_torn(root, end.segment)
-    frame, claimed = last_frame(path, floor=end.size, stop=run.offset if run else None)
+    frame, claimed = last_frame(path, floor=end.size, stop=run.offset if run else None, above=end.seq)
     seq, total = (max(claimed, frame.seq), frame.sum) if frame else (max(claimed, end.seq), end.sum)
     size, newline = _size(path)
     return LogEnd(end.segment, size, seq, total, newline, [run] if run else [], end.segment)
@@ -129,10 +136,10 @@ def find_torn(root: Path, day: str) -> Torn | None:
     return None
 
 
-def last_frame(path: Path, floor: int = 0, stop: int | None = None) -> tuple[Tail | None, int]:
+def last_frame(path: Path, floor: int = 0, stop: int | None = None, above: int = 0) -> tuple[Tail | None, int]:
     """The last valid frame of a segment, and the highest seq that broken ones behind it claim.
 
-    Looks at ``[floor, stop)`` only.  A broken frame whose seq was lowered by the damage
+    Looks at ``[floor, stop)`` only, and for a seq ``above`` one.  A broken frame whose seq was lowered by the damage
     counts as one of its size: the gap it leaves must show.
     """
     claimed = broken = 0
@@ -143,12 +150,29 @@ def last_frame(path: Path, floor: int = 0, stop: int | None = None) -> tuple[Tai
             tail = read_tail(text[max(0, end - 128) : end])
             if tail is not None:
                 if _holds(text, floor, end, tail.n):
-                    return tail, max(claimed, tail.seq + broken) if broken else claimed
-                if text[end : end + 1] in (b"", b"\n", b"\r") and tail.seq < _HIGHEST_CLAIM:
+                    if tail.seq > above:
+                        return tail, max(claimed, tail.seq + broken) if broken else claimed
+                elif text[end : end + 1] in (b"", b"\n", b"\r") and tail.seq < _HIGHEST_CLAIM:
                     claimed = max(claimed, tail.seq)
                     broken += tail.n
             stop = at
     return None, claimed
+
+
+def _highest(path: Path, last: Tail, window: int = 16 * _LOOK) -> Tail:
+    """The valid frame with the highest seq in the last bytes of a segment, if higher than ``last``."""
+    with _mapped(path) as text:
+        base = max(0, len(text) - window)
+        tails = [(read_tail(text[max(0, at - 128) : at]), at) for at in _sum_ends(text[base:], base)]
+        higher = [(tail, at) for tail, at in tails if tail is not None and last.seq < tail.seq < _HIGHEST_CLAIM]
+        for tail, end in sorted(higher, key=lambda found: -found[0].seq):
+            if _holds(text, 0, end, tail.n):
+                return tail
+    return last
+
+
+def _sum_ends(text: bytes, base: int) -> list[int]:
+    return [base + match.start() + SUM_ENDING for match in _SUM_KEYS.finditer(text)]
 
 
 def _holds(text: mmap.mmap | bytes, floor: int, end: int, n: int) -> bool:

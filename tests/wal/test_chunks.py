@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from meshlab.events import Delete
 from meshlab.testing import LogBuilder
+from meshlab.times import DAY as DAY_LENGTH
+from meshlab.times import midnight
 from meshlab.wal import reader
 from meshlab.wal.paths import segment_name
+from meshlab.wal.writer import Writer
 
 DAY = "20250701"
 BARE = b'{"Insert":{"id":"b","content":"\xc3\xa9"}}'
@@ -104,3 +107,31 @@ def test_a_run_of_lines_that_look_like_an_open_frame_ends_at_the_size_of_a_frame
     (tmp_path / segment_name(DAY)).write_bytes(member * 100 + BARE + b"\n")
     found = read_log(tmp_path, chunk=64)
     assert (found.payloads, set(found.classes), len(found.rejects)) == ([BARE], {"bad-sum"}, 100)
+
+
+@given(kinds=st.lists(st.sampled_from(KINDS), max_size=10), seed=st.integers(0, 1 << 30))
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_writer_goes_on_behind_any_mess_and_changes_nothing_before_it(tmp_path, read_log, fast_files, kinds, seed):
+    rng = Random(seed)
+    log = LogBuilder(DAY)
+    for kind in kinds:
+        add_line(log, kind, rng)
+    data = log.bytes() if kinds else b""
+    data = data[: len(data) - rng.choice((0, 0, rng.randint(1, 60)))]
+    (tmp_path / segment_name(DAY)).write_bytes(data)
+    (tmp_path / "wal.lock").unlink(missing_ok=True)
+    before = read_log(tmp_path)
+    for _ in range(2):
+        writer = Writer(tmp_path, files=fast_files, clock=lambda: midnight(DAY) + DAY_LENGTH // 2)
+        writer.append_many([Delete("new-1"), Delete("new-2")], key="k")
+        writer.append(Delete("new-3"))
+        writer.close()
+    assert (tmp_path / segment_name(DAY)).read_bytes().startswith(data)
+    after = read_log(tmp_path)
+    assert after.acknowledged == before.acknowledged + [b'{"Delete":"new-%d"}' % n for n in (1, 2, 3)] * 2
+    assert [row[:2] for row in after.rows[: len(before.rows)]] == [row[:2] for row in before.rows]
+    told = [(reject.offset, reject.kind) for reject in before.rejects]
+    assert [(reject.offset, reject.kind) for reject in after.rejects if reject.offset < len(data)] == told
+    new = [reject for reject in after.rejects if reject.offset >= len(data)]
+    assert {reject.kind for reject in new} <= {"chain-gap"} and len(new) <= 1
+    assert after.classes.count("torn") == before.classes.count("torn")

@@ -191,3 +191,18 @@ def test_opening_syncs_nothing_it_need_not(tmp_path):
         writer.append(Delete(f"m{number}"))
     assert files.names("wal-20250707.log") == ["open", *["write", "sync"] * 5]
     assert files.names().count("sync_directory") == 3
+
+
+def test_a_parent_that_cannot_be_synced_is_no_obstacle_but_a_user_directory_is(tmp_path, read_log):
+    import errno
+
+    from meshlab.errors import WriteFailed
+
+    root = tmp_path / "above" / "store" / "user"
+    root.mkdir(parents=True)
+    files = FailingFiles(kind="sync_directory", name="above", error=errno.EACCES)
+    Writer(root, files=files, clock=lambda: NOON).append(Delete("a"))
+    assert files.hits == 1
+    files = FailingFiles(kind="sync_directory", name="user", error=errno.EACCES)
+    with pytest.raises(WriteFailed):
+        Writer(root, files=files, clock=lambda: NOON).append(Delete("b"))

@@ -206,3 +206,30 @@ def test_the_lock_files_descriptors_do_not_pile_up(tmp_path, fast_files, open_wr
         writer.append(Delete("a"))
         writer.close()
     assert len(os.listdir("/dev/fd")) == before
+
+
+def test_behind_repeated_frames_the_next_ones_are_not_taken_for_repeated_too(tmp_path, read_log, open_writer):
+    log = LogBuilder("20250707")
+    for name in "abcdef":
+        log.frame([Delete(name)])
+    log.raw(b"".join(frame.data for frame in log.frames[1:4]))
+    log.write(tmp_path)
+    writer = open_writer()
+    assert writer.append(Delete("new")).first_seq == 7
+    with open(tmp_path / segment_name("20250707"), "ab") as file:
+        file.write(log.frames[2].data)
+    assert writer.append(Delete("newer")).first_seq == 8
+    found = read_log(tmp_path)
+    assert [row.seq for row in found.rows] == list(range(1, 9))
+    assert found.classes == ["duplicate-frame"] * 4
+
+
+def test_behind_a_day_copied_under_a_later_name_the_next_frames_count_on(tmp_path, read_log, open_writer):
+    log = LogBuilder("20250704")
+    for number, name in enumerate("abcdef"):
+        log.frame([Delete(name)], day=f"2025070{4 + number // 2}")
+    log.raw(log.bytes("20250704"), day="20250707")
+    log.write(tmp_path)
+    assert open_writer().append(Delete("new")).first_seq == 7
+    found = read_log(tmp_path)
+    assert ([row.seq for row in found.rows], found.classes) == (list(range(1, 8)), ["duplicate-frame"] * 2)
