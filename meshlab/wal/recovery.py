@@ -20,6 +20,7 @@ from meshlab.wal.classify import classify
 from meshlab.wal.frame import LINE_START, MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, read_frame, read_tail
 from meshlab.wal.gather import Stretch
 from meshlab.wal.lines import padded
+from meshlab.wal.lock import Hint
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.reader import tail_run
 
@@ -73,13 +74,14 @@ _NO_FRAME = Tail(0, 0, NO_SUM, NO_SUM)
 EMPTY = LogEnd(None, 0, 0, NO_SUM, False, [])
 
 
-def find_end(root: Path) -> LogEnd:
+def find_end(root: Path, hint: Hint | None = None) -> LogEnd:
     """Look at the ends of all segments of a log.
 
     Reads backwards to the last valid frame, which is in the last bytes of any log that
     meshlab wrote to; a log of foreign lines alone is searched once.  That frame may be a
     repeated one (a careless restore): the highest seq near it and at the ends of the
     other segments counts, else readers would take the next frames for repeated too.
+    So does the frame of a hint, when it stands where the hint says.
     """
     days = segment_days(root)
     if not days:
@@ -96,6 +98,8 @@ def find_end(root: Path) -> LogEnd:
                 last, framed = _highest(path, frame), day
         else:
             last = _highest(path, last, _LOOK)
+    if hint is not None and hint.seq > last.seq and hint.segment in days:
+        last = _hinted(root / segment_name(hint.segment), hint) or last
     size, newline = _size(root / segment_name(days[-1]))
     return LogEnd(days[-1], size, max(seq, last.seq), last.sum, newline, torn, framed)
 
@@ -169,6 +173,16 @@ def _highest(path: Path, last: Tail, window: int = 16 * _LOOK) -> Tail:
             if _holds(text, 0, end, tail.n):
                 return tail
     return last
+
+
+def _hinted(path: Path, hint: Hint) -> Tail | None:
+    """The valid frame a hint tells of, if it stands there."""
+    with _mapped(path) as text:
+        end = hint.size - 1
+        tail = read_tail(text[max(0, end - 128) : end]) if text[end : end + 1] == b"\n" else None
+        if tail is not None and (tail.seq, tail.sum) == (hint.seq, hint.sum) and _holds(text, 0, end, tail.n):
+            return tail
+    return None
 
 
 def _sum_ends(text: bytes, base: int) -> list[int]:

@@ -182,7 +182,7 @@ class Writer:
             self._heal(lock, poison)
         with storage_errors("read the log in", self.root):
             if self._end is None or hint is None or self._has_newer(hint.segment):
-                return find_end(self.root)
+                return find_end(self.root, hint)
             end = LogEnd(hint.segment, hint.size, hint.seq, hint.sum, False, [], hint.segment)
             size = self._open_segment(hint.segment)
             if size != hint.size:

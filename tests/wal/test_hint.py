@@ -233,3 +233,18 @@ def test_behind_a_day_copied_under_a_later_name_the_next_frames_count_on(tmp_pat
     assert open_writer().append(Delete("new")).first_seq == 7
     found = read_log(tmp_path)
     assert ([row.seq for row in found.rows], found.classes) == (list(range(1, 8)), ["duplicate-frame"] * 2)
+
+
+def test_behind_a_long_repeated_stretch_the_hint_tells_how_far_the_log_had_come(tmp_path, read_log, open_writer):
+    log = LogBuilder("20250707")
+    for number in range(9_000):
+        log.frame([Delete(f"m{number}")])
+    log.write(tmp_path)
+    assert open_writer().append(Delete("new")).first_seq == 9_001
+    path = tmp_path / segment_name("20250707")
+    with path.open("ab") as file:
+        file.write(log.bytes()[: -2 * len(log.frames[-1].data)])
+    assert open_writer().append(Delete("newer")).first_seq == 9_002
+    found = read_log(tmp_path)
+    assert [row.seq for row in found.rows] == list(range(1, 9_003))
+    assert found.classes == ["duplicate-frame"] * 8_998
