@@ -38,7 +38,7 @@ def duckdb_totals(path: Path) -> Any:
     return _duckdb(f"""
         select date_trunc('hour', cast(json->>'$.timestamp' as timestamp)) as hour,
                lower(json_keys(json, '$.event')[1]) as op, sum(strlen(json) + 1) as bytes, count(*) as events
-        from read_ndjson_objects('{_pattern(path)}') group by all order by all""")
+        from read_ndjson_objects('{_pattern(path)}') group by all""")
 
 
 def duckdb_totals_by_position(path: Path) -> Any:
@@ -49,7 +49,7 @@ def duckdb_totals_by_position(path: Path) -> Any:
                sum(strlen(line) + 1) as bytes, count(*) as events
         from read_csv('{_pattern(path)}', columns={{'line': 'varchar'}}, delim='\\x01', quote='', escape='',
                       header=false, auto_detect=false)
-        group by all order by all""")
+        group by all""")
 
 
 def _duckdb(query: str) -> Any:
