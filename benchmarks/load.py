@@ -65,7 +65,7 @@ def _totals(inputs: Inputs, rounds: int) -> list[Row]:
 
 
 def _totals_by_meshlab(inputs: Inputs) -> Any:
-    query = """select date_trunc('hour', ts) as hour, op, sum(nbytes) as bytes, count(*) as events
+    query = """select time_bucket(interval 1 hour, ts) as hour, op, sum(nbytes) as bytes, count(*) as events
         from events group by all"""
     return inputs.store.sql(query, users=inputs.sealed_user.uid, progress=False).to_arrow()
 

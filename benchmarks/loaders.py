@@ -36,7 +36,7 @@ def duckdb_bare(path: Path) -> Any:
 def duckdb_totals(path: Path) -> Any:
     """Bytes and events per hour and op, the lines parsed as JSON."""
     return _duckdb(f"""
-        select date_trunc('hour', cast(json->>'$.timestamp' as timestamp)) as hour,
+        select time_bucket(interval 1 hour, cast(json->>'$.timestamp' as timestamp)) as hour,
                lower(json_keys(json, '$.event')[1]) as op, sum(strlen(json) + 1) as bytes, count(*) as events
         from read_ndjson_objects('{_pattern(path)}') group by all""")
 
@@ -44,7 +44,7 @@ def duckdb_totals(path: Path) -> Any:
 def duckdb_totals_by_position(path: Path) -> Any:
     """The same from the places where this log has time and op; lines of other writers would break it."""
     return _duckdb(f"""
-        select date_trunc('hour', cast(substr(line, 15, 26) as timestamp)) as hour,
+        select time_bucket(interval 1 hour, cast(substr(line, 15, 26) as timestamp)) as hour,
                lower(regexp_extract(line, '"event":."(\\w+)"', 1)) as op,
                sum(strlen(line) + 1) as bytes, count(*) as events
         from read_csv('{_pattern(path)}', columns={{'line': 'varchar'}}, delim='\\x01', quote='', escape='',
