@@ -120,7 +120,7 @@ class Parser:
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        return connect()
+        return connect(optimize=False)
 
     def _run(self, query: str, records: pa.Array) -> pa.Array:
         """The ``result`` column of a query over a table ``block`` of ``record`` texts."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,9 +22,13 @@ _FRAME_STARTS = re.compile(re.escape(LINE_START))
 _LINE_STARTS = re.compile(rb'\{"(?:Insert|Update|Delete|timestamp)"\s*:')
 _NULS = re.compile(rb"\x00{8,}|\A\x00+|\x00+\Z")
 _LINE_END = re.compile(rb"[ \t\r]*(?:\n|\Z)")
+_NEWLINES = re.compile(rb"\n")
 _SCANNER = json.JSONDecoder(strict=False)
 _TRIES = 32
 """Starting points tried per line: hostile lines must not cost more than their length."""
+
+_HASHED = 16
+"""How often the bytes of a run may be hashed in search of frames."""
 
 
 class Piece(NamedTuple):
@@ -64,28 +69,26 @@ def split_run(run: bytes) -> list[Piece]:
 def _frames(run: bytes) -> Iterator[Piece]:
     """Frames inside a run, left to right, never overlapping; their sums are the proof."""
     starts = [match.start() for match in _FRAME_STARTS.finditer(run)]
-    floor = 0
+    newlines = [match.start() for match in _NEWLINES.finditer(run)]
+    floor, budget = 0, _HASHED * len(run)
     for ending in _SUM_ENDINGS.finditer(run):
         tail = read_tail(run[max(0, ending.end() - 128) : ending.end()])
         if tail is None:
             continue
-        for at in _candidates(run, starts, floor, ending.end(), tail.n):
-            if read_frame(run[at : ending.end()]) is not None:
+        for at in _candidates(starts, newlines, floor, ending.end(), tail.n):
+            budget -= ending.end() - at
+            if budget >= 0 and read_frame(run[at : ending.end()]) is not None:
                 floor = _line_end(run, ending.end())
                 yield Piece(at, ending.end(), floor, frame=tail)
                 break
 
 
-def _candidates(run: bytes, starts: list[int], floor: int, stop: int, n: int) -> list[int]:
+def _candidates(starts: list[int], newlines: list[int], floor: int, stop: int, n: int) -> list[int]:
     """Where a frame of ``n`` lines that stops at ``stop`` may start, nearest first."""
-    line = stop
-    for _ in range(n):
-        line = run.rfind(b"\n", floor, line)
-        if line < 0:
-            line = floor - 1
-            break
-    next_line = run.find(b"\n", line + 1) if n > 1 else stop
-    near = [at for at in starts if max(line, floor - 1) < at < (next_line if next_line >= 0 else stop)]
+    first = bisect_left(newlines, stop) - n
+    low = max(newlines[first] + 1 if first >= 0 else 0, floor)
+    high = newlines[first + 1] if n > 1 and first + 1 >= 0 else stop
+    near = starts[bisect_left(starts, low) : bisect_left(starts, high)]
     return near[: -_TRIES - 1 : -1]
 
 
