@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from meshlab.tables.connection import connect
+from meshlab.tables.connection import borrow
 from meshlab.tables.slices import views
 from meshlab.wal.lines import md5_digests
 
@@ -42,4 +42,4 @@ class DuckDigests:
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        return connect()
+        return borrow()

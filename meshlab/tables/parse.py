@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from meshlab.events import DELETE, OTHER, Parsed, parse_event
 from meshlab.jsontext import NotJson
 from meshlab.records import FIELDS
-from meshlab.tables.connection import connect
+from meshlab.tables.connection import borrow
 from meshlab.tables.schema import EMOTIONAL_SIGNATURE, EVENT_SCHEMA, RECORD_FIELDS
 from meshlab.tables.screen import count_keys
 from meshlab.tables.slices import spread, strings, views
@@ -120,7 +120,7 @@ class Parser:
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        return connect(optimize=False)
+        return borrow()
 
     def _run(self, query: str, records: pa.Array) -> pa.Array:
         """The ``result`` column of a query over a table ``block`` of ``record`` texts."""

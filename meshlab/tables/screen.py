@@ -24,7 +24,7 @@ import numpy as np
 
 from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, RECORD_FIELDS
 
-_QUOTE, _COLON, _COMMA, _SPACE = b'":, '
+_QUOTE, _COLON, _COMMA, _SPACE, _BRACE = b'":, }'
 _NOTHING = np.zeros(0, np.int64)
 _STEP = 1 << 19
 """Bytes looked at in one go, so that the masks stay in the cache."""
@@ -45,15 +45,14 @@ def count_keys(data: Any, start: Any, stop: Any) -> tuple[Any, Any]:
     for low in range(_MARGIN, len(data) - _MARGIN, _STEP):
         part = data[low : min(low + _STEP, len(data) - _MARGIN)]
         before = data[low - 1 : low - 1 + len(part)]
-        colon = np.flatnonzero(part == _COLON)
-        ahead = before[colon]
-        at = colon[ahead == _QUOTE] + low
+        colon, white = part == _COLON, before <= _SPACE
+        at = np.flatnonzero((before == _QUOTE) & colon) + low
         keys.append(at)
         doubts.append(_misfits(data, at))
-        closing = np.flatnonzero((part | 0x20) == ord("}"))
-        ending = before[closing]
-        spaced = [colon[ahead <= _SPACE], closing[(ending <= _SPACE) | (ending == _COMMA)]]
-        doubts.append(_badly_spaced(data, np.concatenate(spaced) + low))
+        closing = (part | 0x20) == _BRACE
+        spaced = (white & (colon | closing)) | (closing & (before == _COMMA))
+        if spaced.any():
+            doubts.append(_badly_spaced(data, np.flatnonzero(spaced) + low))
     edges = np.searchsorted(np.concatenate(keys), np.stack([start, stop], axis=1).ravel()).reshape(-1, 2)
     return edges[:, 1] - edges[:, 0], _rows_holding(np.concatenate(doubts), start, stop)
 

@@ -20,7 +20,7 @@ def test_both_ways_give_the_same_digests_for_any_bytes():
 
 
 def test_few_slices_need_no_connection(monkeypatch):
-    monkeypatch.setattr(digests, "connect", None)
+    monkeypatch.setattr(digests, "borrow", None)
     data = np.frombuffer(b"abc" + bytes(PAD), np.uint8)
     starts, stops = np.array([0, 1]), np.array([3, 1])
     assert (DuckDigests()(data, starts, stops) == md5_digests(data, starts, stops)).all()

@@ -366,7 +366,7 @@ def test_sound_records_of_our_writer_take_the_fast_path(tmp_path, monkeypatch):
 
 
 def test_small_blocks_never_open_a_connection(tmp_path, monkeypatch):
-    monkeypatch.setattr(parse, "connect", lambda: pytest.fail("a connection was opened"))
+    monkeypatch.setattr(parse, "borrow", lambda: pytest.fail("a connection was opened"))
     for block in blocks_of(tmp_path, [b'{"Update":{"id":"m1","amplitude":0.5}}'] * 20):
         assert Parser(EVENT_SCHEMA.names).parse(block).columns["amplitude"].to_pylist() == [0.5] * 20
 
