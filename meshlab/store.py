@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from meshlab.errors import StorageError
 from meshlab.events import OPS
 from meshlab.wal import paths
+from meshlab.wal.commit import Receipt
 from meshlab.wal.lines import DIALECTS
-from meshlab.wal.writer import Durability, Event, Receipt, Writer
+from meshlab.wal.writer import Durability, Event, Writer
 
 if TYPE_CHECKING:
     from meshlab.snapshot.state import State
