@@ -76,4 +76,4 @@ def test_every_target_named_is_in_the_makefile():
 
 
 def test_the_benchmarks_have_their_place():
-    assert README.count("<!-- bench:start -->") == README.count("<!-- bench:end -->") == 1
+    assert README.count("<!-- benchmarks: start -->") == README.count("<!-- benchmarks: end -->") == 1

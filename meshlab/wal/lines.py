@@ -199,22 +199,27 @@ def _read_number(lines: Lines, stop: Any, rows: Any, name: bytes) -> tuple[Any, 
     value = np.zeros(len(stop), np.int64)
     at = stop.copy()
     floor = lines.start[rows] + len(name)
-    active = np.arange(len(stop))
+    active: Any = slice(None)
     scale = 1
     for _ in range(MAX_SEQ_DIGITS):
         byte = lines.data[np.maximum(at[active] - 1, 0)]
         digit = _is_digit(byte) & (at[active] > floor[active])
-        active = active[digit]
-        if not len(active):
+        if not digit.all():
+            active = np.arange(len(stop))[active][digit]
+            byte = byte[digit]
+        if not len(byte):
             break
-        value[active] += (byte[digit] - 0x30).astype(np.int64) * scale
+        value[active] += (byte - 0x30).astype(np.int64) * scale
         at[active] -= 1
         scale *= 10
-    read = at < stop
-    at = np.maximum(at - len(name), 0)
-    for index, char in enumerate(name):
-        read &= lines.data[at + index] == char
-    return value, at, read
+    before = np.maximum(at - len(name), 0)
+    named = (lines.words[before] & _mask(len(name))) == int.from_bytes(name, "little")
+    return value, before, named & (at < stop)
+
+
+def _mask(count: int) -> Any:
+    """Keeps the first ``count`` bytes of a word."""
+    return np.uint64((1 << 8 * count) - 1)
 
 
 def hex_at(lines: Lines, position: Any) -> Any:
