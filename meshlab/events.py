@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from meshlab.errors import BadEvent
 from meshlab.jsontext import MAX_DEPTH, NotJson, depth, parse_json
-from meshlab.records import FIELDS, Fields
+from meshlab.records import FIELDS, Fields, Tagged
 
 OPS = ("insert", "update", "delete", "other")
 INSERT, UPDATE, DELETE, OTHER = range(4)
 TAGS = {"Insert": INSERT, "Update": UPDATE, "Delete": DELETE}
 
 _encode = msgspec.json.encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _convert = msgspec.convert
 _decode = msgspec.json.decode
 
@@ -51,7 +52,8 @@ class SolitonMemory(Fields, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         record = _record_json(self)
         _check_record(record, where="memory")
-        if b"null" in record:
+        # NaN is written as null, and a raw newline can only come from a msgspec.Raw.
+        if b"null" in record or b"\n" in record:
             _refuse_non_json(msgspec.structs.asdict(self), "memory")
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +76,7 @@ class SolitonMemory(Fields, frozen=True, omit_defaults=True):
         return cls(**{name: getattr(fields, name) for name in FIELDS}, extra=extra or None)
 
 
-class Insert(msgspec.Struct, frozen=True):
+class Insert(msgspec.Struct, frozen=True, rename={"memory": "Insert"}):
     """The record becomes this one."""
 
     memory: SolitonMemory
@@ -83,7 +85,7 @@ class Insert(msgspec.Struct, frozen=True):
         _check_memory(self.memory, "Insert")
 
 
-class Update(msgspec.Struct, frozen=True):
+class Update(msgspec.Struct, frozen=True, rename={"memory": "Update"}):
     """The given fields replace those of an existing record (all seventeen: an ``Insert``)."""
 
     memory: SolitonMemory
@@ -97,7 +99,7 @@ def _check_memory(memory: Any, where: str) -> None:
         raise BadEvent(f"{where} takes a SolitonMemory; found {type(memory).__name__}")
 
 
-class Delete(msgspec.Struct, frozen=True):
+class Delete(msgspec.Struct, frozen=True, rename={"id": "Delete"}):
     """The record goes."""
 
     id: str
@@ -115,8 +117,7 @@ class Other(msgspec.Struct, frozen=True):
 
 MeshEvent = Insert | Update | Delete | Other
 
-
-_HEADS = {Insert: b'{"Insert":', Update: b'{"Update":'}
+_TAGGED = frozenset({Insert, Update, Delete})
 
 
 # Encoding: what may be written
@@ -134,10 +135,11 @@ def encode_event(event: MeshEvent | Mapping[str, Any]) -> bytes:
     """
     if isinstance(event, (Insert, Update)):
         memory = event.memory
-        record = _encode(memory) if memory.extra is None else _record_json(memory)
-        return _HEADS[type(event)] + record + b"}"
+        if memory.extra is None:
+            return _encode(event)
+        return b'{"%b":%b}' % (type(event).__name__.encode(), _record_json(memory))
     if isinstance(event, Delete):
-        return b'{"Delete":' + _to_json(event.id, "Delete") + b"}"
+        return _to_json(event, "Delete")
     value = event.value if isinstance(event, Other) else event
     if isinstance(value, Mapping):
         return _encode_plain(value if type(value) is dict else dict(value))
@@ -149,16 +151,71 @@ def encode_event(event: MeshEvent | Mapping[str, Any]) -> bytes:
     )
 
 
+def encode_events(events: Sequence[MeshEvent | Mapping[str, Any]]) -> list[bytes]:
+    """The JSON of each event, as ``encode_event`` gives it, in less time for many.
+
+    Raises ``BadEvent``, naming the first event that is not valid.
+    """
+    lines = _encode_alike(events)
+    return lines if lines is not None else [_encode_at(index, event) for index, event in enumerate(events)]
+
+
+def _encode_alike(events: Sequence[Any]) -> list[bytes] | None:
+    """Encode what is all tagged objects, or all tagged dicts, in one go; None when it must be looked at singly."""
+    kinds = set(map(type, events))
+    try:
+        if kinds <= _TAGGED:
+            if all(type(event) is Delete or event.memory.extra is None for event in events):
+                return _lines(events)
+        elif kinds == {dict} and set(map(len, events)) == {1}:
+            tagged = _convert(events, list[Tagged])
+            if all(map(_count_fits, tagged)):
+                return _lines(tagged)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        pass
+    return None
+
+
+def _lines(events: Sequence[Any]) -> list[bytes]:
+    """The JSON of structs; none holds a newline, as JSON escapes those in text."""
+    return _encode_lines(events).split(b"\n")[:-1]
+
+
+def _count_fits(tagged: Tagged) -> bool:
+    """Whether the ``access_count`` of a converted event, if there is one, has 64 bits."""
+    given = tagged.Insert if tagged.Update is msgspec.UNSET else tagged.Update
+    if given is msgspec.UNSET or given.access_count is None:
+        return True
+    return given.access_count < 1 << 64
+
+
+def _encode_at(index: int, event: MeshEvent | Mapping[str, Any]) -> bytes:
+    """Encode an event of a batch; an error names its place."""
+    try:
+        return encode_event(event)
+    except BadEvent as error:
+        raise type(error)(f"event {index} of the batch: {error.message}", hint=error.hint) from None
+
+
 def _encode_plain(value: Any) -> bytes:
     tag = next(iter(value), None) if isinstance(value, dict) else None
     if tag in TAGS and len(value) == 1:
-        return _encode_tagged(str(tag), value[tag])
+        return _encode_known(value) or _encode_tagged(str(tag), value[tag])
     if tag == "Recovered" and len(value) == 1:
         raise BadEvent("Recovered is written by the log itself, never by a caller")
     data = _to_json(value, "event")
     _refuse_non_json(value, "event")
     # A tag with other names beside it is no tagged event: readers tell by the first bytes.
     return b"{ " + data[1:] if tag in TAGS or tag == "Recovered" else data
+
+
+def _encode_known(value: dict[str, Any]) -> bytes | None:
+    """A tagged dict of known fields that fit, in one go; None when it must be looked at."""
+    try:
+        tagged = _convert(value, Tagged)
+        return _encode(tagged) if _count_fits(tagged) else None
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return None
 
 
 def _encode_tagged(tag: str, body: Any) -> bytes:
@@ -170,13 +227,7 @@ def _encode_tagged(tag: str, body: Any) -> bytes:
 
 
 def _encode_record(body: Any, tag: str) -> bytes:
-    """A record given as a dict: known fields alone in one go, others looked at one by one."""
-    try:
-        fields = _convert(body, Fields)
-        if fields.id and (fields.access_count is None or fits_u64(fields.access_count)):
-            return _encode(fields)
-    except (msgspec.ValidationError, UnicodeEncodeError):
-        pass
+    """A record given as a dict that is not all known fields: its names looked at one by one."""
     record = _to_json(body, tag)
     _check_record(record, where=tag)
     _refuse_non_json(body, tag)

@@ -60,3 +60,36 @@ class Fields(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 FIELDS: tuple[str, ...] = Fields.__struct_fields__
+
+
+class _GivenSignature(EmotionalSignature, frozen=True):
+    pass
+
+
+class _GivenComfort(ComfortMetrics, frozen=True):
+    pass
+
+
+NotEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Given(Fields, frozen=True):
+    """The fields as a caller gives them in a dict, of types of their own.
+
+    ``msgspec.convert`` lets an object of the wanted type through without a look at what
+    is in it; of these types nobody has one, so everything is checked.  Only that an
+    ``access_count`` has 64 bits is not: msgspec knows no bound so large.
+    """
+
+    id: NotEmpty
+    access_count: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    emotional_signature: _GivenSignature | None = None
+    comfort_metrics: _GivenComfort | None = None
+
+
+class Tagged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """An event as a dict with one name gives it; its JSON is that of the event."""
+
+    Insert: Given | msgspec.UnsetType = msgspec.UNSET
+    Update: Given | msgspec.UnsetType = msgspec.UNSET
+    Delete: NotEmpty | msgspec.UnsetType = msgspec.UNSET

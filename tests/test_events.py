@@ -9,6 +9,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from types import MappingProxyType
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from meshlab.events import (
     INSERT,
     OTHER,
     UPDATE,
+    Delete,
     Insert,
     NotJson,
     Other,
@@ -27,13 +29,20 @@ from meshlab.events import (
     Update,
     decode_event,
     encode_event,
+    encode_events,
     parse_event,
     parse_line,
     parse_record,
 )
+from meshlab.records import EmotionalSignature
 from meshlab.testing import strategies
 
 INFINITY = float("inf")
+UNCHECKED = EmotionalSignature(valence=float("nan"))
+
+
+plain = (strategies.memories() | strategies.changes()).map(lambda memory: msgspec.structs.replace(memory, extra=None))
+"""Memories without unknown fields."""
 
 
 @given(strategies.events())
@@ -88,6 +97,7 @@ REFUSED = {
     "a set": {"note": {1, 2}},
     "a number as name": {"note": {1: 2}},
     "a number as name of a field": {"Insert": {"id": "a", 1: 2}},
+    "NaN in a signature that was not checked": {"Update": {"id": "a", "emotional_signature": UNCHECKED}},
     "unknown name in a signature": {"Insert": {"id": "a", "emotional_signature": {"joy": 1.0}}},
     "empty Delete": {"Delete": ""},
     "Delete without id": {"Delete": {"id": ""}},
@@ -122,6 +132,8 @@ def test_an_event_that_is_not_valid_is_refused(event, form):
         {"id": "a", "extra": {"x": INFINITY}},
         {"id": "a", "extra": [1]},
         {"id": "\ud800"},
+        {"id": "a", "emotional_signature": UNCHECKED},
+        {"id": "a", "content": msgspec.Raw(b'\n"x"')},
     ],
 )
 def test_a_memory_that_is_not_valid_cannot_be_made(fields):
@@ -134,6 +146,57 @@ def test_an_unknown_whole_number_of_any_size_stays_whole(number):
     event = Update(SolitonMemory(id="a", extra={"x": number}))
     assert str(number).encode() in encode_event(event)
     assert decode_event(encode_event(event)) == event
+
+
+def as_dict(event):
+    """The dict form of a tagged event; others as they are."""
+    value = json.loads(encode_event(event))
+    return value if isinstance(value, dict) and value else event
+
+
+@given(st.lists(strategies.events(), max_size=6))
+def test_a_batch_is_encoded_like_its_events_one_by_one(events):
+    expected = [encode_event(event) for event in events]
+    assert encode_events(events) == expected
+    dicts = [as_dict(event) for event in events]
+    assert encode_events(dicts) == [encode_event(event) for event in dicts]
+    assert encode_events(events + dicts) == encode_events(events) + encode_events(dicts)
+
+
+@given(st.lists(st.builds(Insert, plain) | st.builds(Update, plain) | st.builds(Delete, strategies.ids()), max_size=6))
+def test_a_batch_of_known_fields_has_the_same_bytes_as_objects_and_as_dicts(events):
+    expected = [encode_event(event) for event in events]
+    dicts = [as_dict(event) for event in events]
+    assert encode_events(events) == encode_events(dicts) == [encode_event(event) for event in dicts] == expected
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"Insert": {"id": "a", "x": None}},
+        {"Insert": {"id": "a", "amplitude": None, "width": 1, "position": decimal.Decimal("0.5")}},
+        {"Update": {"id": "a", "access_count": (1 << 64) - 1}},
+        {"Update": SolitonMemory(id="a")},
+        {"Update": OrderedDict(id="a", content="b\nc")},
+        {"Delete": {"id": "a"}},
+        {"Delete": "a", "x": 1},
+        {"Insert": {"id": "a"}, "Update": {"id": "a"}},
+        {},
+        Other({"Insert": {"id": "a"}}),
+        MappingProxyType({"Insert": {"id": "a"}}),
+        Insert(SolitonMemory(id="a", extra={"extra": "b"})),
+    ],
+)
+@pytest.mark.parametrize("beside", [Delete("b"), {"Delete": "b"}, {"Update": {"id": "b", "content": "\n"}}])
+def test_an_unusual_event_in_a_batch_is_encoded_like_alone(event, beside):
+    assert encode_events([beside, event]) == [encode_event(beside), encode_event(event)]
+
+
+@pytest.mark.parametrize("event", REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize("beside", [Delete("b"), {"Delete": "b"}])
+def test_a_batch_with_an_event_that_is_not_valid_is_refused_and_names_it(event, beside):
+    with pytest.raises(BadEvent, match="event 1 of the batch"):
+        encode_events([beside, event, beside])
 
 
 def test_a_memory_in_a_dict_is_written_like_its_event():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from meshlab.errors import BadEvent, FrameTooLarge, WalPoisoned, WriteFailed, storage_errors
-from meshlab.events import MeshEvent, encode_event
+from meshlab.events import MeshEvent, encode_event, encode_events
 from meshlab.times import DAY, day_of, format_time, midnight
 from meshlab.wal.commit import GroupCommit, Receipt, Request
 from meshlab.wal.files import REAL_FILES, Files
@@ -106,11 +106,7 @@ class Writer:
 
         Raises ``BadEvent`` naming the first event that is not valid, ``FrameTooLarge``.
         """
-        batch = list(events)
-        try:
-            encoded = [encode_event(event) for event in batch]
-        except BadEvent:
-            encoded = [_encode_at(index, event) for index, event in enumerate(batch)]
+        encoded = encode_events(list(events))
         if not encoded:
             raise BadEvent("the batch is empty")
         _refuse_too_large(encoded)
@@ -374,14 +370,6 @@ def _refuse_too_large(events: list[bytes]) -> None:
         raise FrameTooLarge(
             f"the batch of {len(events)} events makes a frame of {size} bytes; the limit is {MAX_FRAME}"
         )
-
-
-def _encode_at(index: int, event: Event) -> bytes:
-    """Encode an event of a batch; an error names its place."""
-    try:
-        return encode_event(event)
-    except BadEvent as error:
-        raise type(error)(f"event {index} of the batch: {error.message}", hint=error.hint) from None
 
 
 def _frames(batch: list[Request], end: LogEnd, time: str) -> tuple[bytes, list[tuple[Request, Receipt]], LogEnd]:
