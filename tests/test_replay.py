@@ -13,10 +13,10 @@ from meshlab.records import FIELDS
 from meshlab.replay import replay
 from meshlab.snapshot.bincode import write_bincode
 
-DATA = Path(__file__).with_name("data")
-PHASE1 = DATA / "phase1"
-EXPECTED = json.loads((PHASE1 / "expected.json").read_text(encoding="utf-8"))
-(GATEWAY,) = (DATA / "gateway").iterdir()
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
+PHASE1 = SAMPLES / "phase1"
+EXPECTED = json.loads((Path(__file__).parent / "data" / "phase1-expected.json").read_text(encoding="utf-8"))
+(GATEWAY,) = (SAMPLES / "gateway").iterdir()
 FLOATS = ("phase_tag", "amplitude", "frequency", "width", "position", "stability")
 
 

@@ -18,7 +18,8 @@ from meshlab.snapshot.bincode import is_bincode, read_bincode, write_bincode
 from meshlab.tables.schema import RECORD_SCHEMA
 from meshlab.times import parse_time
 
-DATA = Path(__file__).resolve().parents[1] / "data" / "phase1"
+DATA = Path(__file__).resolve().parents[2] / "data" / "samples" / "phase1"
+EXPECTED = Path(__file__).resolve().parents[1] / "data" / "phase1-expected.json"
 SNAPSHOTS = sorted(DATA.glob("*/snapshot.bin")) + [DATA / "mesh_snapshot.bin"]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -88,7 +89,7 @@ def test_real_snapshots_come_back_byte_for_byte(path):
 
 
 def test_the_single_file_snapshot_holds_the_expected_records():
-    expected = json.loads((DATA / "expected.json").read_text(encoding="utf-8"))
+    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
     rows = {row["id"]: row for row in rows_of(DATA / "mesh_snapshot.bin")}
     assert len(rows) == 122
     assert rows == expected["15009280-3996-4b8e-ae6d-36c44a9ce5d9"]
