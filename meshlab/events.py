@@ -133,11 +133,13 @@ def encode_event(event: MeshEvent | Mapping[str, Any]) -> bytes:
     >>> encode_event({"Delete": {"id": "m1"}})
     b'{"Delete":"m1"}'
     """
+    if type(event) is dict:
+        return _encode_plain(event)
     if isinstance(event, (Insert, Update)):
         memory = event.memory
         if memory.extra is None:
             return _encode(event)
-        return b'{"%b":%b}' % (type(event).__name__.encode(), _record_json(memory))
+        return b'{"%b":%b}' % (b"Insert" if isinstance(event, Insert) else b"Update", _record_json(memory))
     if isinstance(event, Delete):
         return _to_json(event, "Delete")
     value = event.value if isinstance(event, Other) else event

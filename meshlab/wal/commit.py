@@ -73,6 +73,7 @@ class GroupCommit:
         self._commit = commit
         self._mutex = threading.Lock()
         self._queue: list[Request] = []
+        self._batch: list[Request] = []
         self._busy = False
         self._crowd = 0
         self._afterwards: Callable[[], None] | None = None
@@ -89,12 +90,13 @@ class GroupCommit:
         """Wait until the request is committed.  Raises its error."""
         try:
             with self._mutex:
-                self._queue.append(request)
                 if self._busy:
-                    request.gate = threading.Lock()
-                    request.gate.acquire()
+                    gate = threading.Lock()
+                    gate.acquire()
+                    request.gate = gate
                 else:
                     self._busy = request.heir = True
+                self._queue.append(request)
             if request.gate is not None:
                 request.gate.acquire()
                 _pass_on(request)
@@ -112,31 +114,28 @@ class GroupCommit:
         """Interrupted: leave the queue, or do what is owed to the others: lead, or wake the next."""
         with self._mutex:
             waiting = request in self._queue
+            leading = request.heir and request in self._batch
             if waiting and not request.heir:
                 self._queue.remove(request)
         if waiting and request.heir:
             self._lead()
+        elif leading:
+            self._finish()
         elif not waiting:
             request.gone = True
             _pass_on(request)
 
     def _lead(self) -> None:
         """Commit what waits, give the lead to the next that came meanwhile, wake the rest."""
-        batch: list[Request] = []
         try:
             self._gather()
             with self._mutex:
-                batch = self._take_batch()
-            self._commit(batch)
+                self._take_batch()
+            self._commit(self._batch)
         except Exception as error:
-            _fail(batch, error)
-        except BaseException:
-            _fail(batch, WriteFailed("the append was interrupted"))
-            raise
+            _fail(self._batch, error)
         finally:
-            with self._mutex:
-                heir = self._find_heir()
-            _wake(batch, heir)
+            self._finish()
 
     def _gather(self) -> None:
         """After a large batch give its threads a moment to come back; a thread alone never waits."""
@@ -146,19 +145,24 @@ class GroupCommit:
         while 2 * len(self._queue) < self._crowd and time.perf_counter() < end:
             time.sleep(0)
 
-    def _find_heir(self) -> Request | None:
-        """The next leader; without one, do what had to wait until nobody is at work."""
-        heir = self._queue[0] if self._queue else None
-        self._busy = heir is not None
-        if heir is not None:
-            heir.heir = True
-        elif self._afterwards is not None:
-            with suppress(OSError):
-                self._afterwards()
-            self._afterwards = None
-        return heir
+    def _finish(self) -> None:
+        """Find the next leader and start the chain; done again when a signal came between."""
+        with self._mutex:
+            _fail(self._batch, _INTERRUPTED)
+            heir = self._queue[0] if self._queue else None
+            if heir is not None:
+                heir.heir = True
+            elif self._afterwards is not None:
+                with suppress(OSError):
+                    self._afterwards()
+                self._afterwards = None
+            leader = _link(self._batch, heir)
+            # Nothing is called between the two: a signal finds both done or neither.
+            self._batch, self._busy = [], heir is not None
+        if leader is not None:
+            _pass_on(leader)
 
-    def _take_batch(self) -> list[Request]:
+    def _take_batch(self) -> None:
         """As many requests as one write may hold, at least one."""
         total = count = 0
         for request in self._queue:
@@ -166,27 +170,32 @@ class GroupCommit:
             if count and total > MAX_FRAME:
                 break
             count += 1
-        batch, self._queue = self._queue[:count], self._queue[count:]
         self._crowd = count
-        return batch
+        # Nothing is called between the two, so that a signal cannot lose a request.
+        self._batch, self._queue = self._queue[:count], self._queue[count:]
 
 
-def _fail(batch: list[Request], error: Exception) -> None:
+_INTERRUPTED = "the append was interrupted"
+
+
+def _fail(batch: list[Request], error: Exception | str) -> None:
+    """Give the error to all that have no outcome yet."""
     for request in batch:
         if request.receipt is None and request.error is None:
-            request.error = error
+            request.error = WriteFailed(error) if isinstance(error, str) else error
 
 
-def _wake(batch: list[Request], heir: Request | None) -> None:
-    """Link the leader, those that waited for it, and the next leader; start the chain."""
+def _link(batch: list[Request], heir: Request | None) -> Request | None:
+    """Say who wakes whom: the leader, those that waited for it, the next leader; returns the first."""
+    if not batch:
+        return None
     chain = [request for request in batch if request.heir]
     chain += [request for request in batch if not request.heir]
-    if heir is not None and heir.gate is not None:
+    if heir is not None:
         chain.append(heir)
     for request, following in pairwise(chain):
         request.following = following
-    if chain:
-        _pass_on(chain[0])
+    return chain[0]
 
 
 def _pass_on(request: Request) -> None:

@@ -8,13 +8,13 @@ it is believed only while the segment has exactly the size it tells.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import mmap
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 from meshlab.wal.files import Files
+from meshlab.wal.frame import frame_sum
 
 _RECORD = 128
 _SIZE = 2 * _RECORD
@@ -114,8 +114,7 @@ class LockFile:
 
 
 def _record(text: bytes) -> bytes:
-    checked = text + b" " + hashlib.md5(text, usedforsecurity=False).hexdigest()[:8].encode()
-    return checked.ljust(_RECORD - 1) + b"\n"
+    return (text + b" " + frame_sum(text)[:8]).ljust(_RECORD - 1) + b"\n"
 
 
 def _parse(record: bytes, name: bytes, count: int) -> list[bytes] | None:
@@ -123,6 +122,6 @@ def _parse(record: bytes, name: bytes, count: int) -> list[bytes] | None:
     parts = text.split(b" ")
     if len(parts) != count + 1 or parts[0] != name:
         return None
-    if hashlib.md5(text, usedforsecurity=False).hexdigest()[:8].encode() != check:
+    if frame_sum(text)[:8] != check:
         return None
     return parts[1:]

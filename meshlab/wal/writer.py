@@ -64,6 +64,7 @@ class Writer:
         if durability not in ("commit", "os"):
             raise ValueError(f"durability is 'commit' or 'os', not {durability!r}")
         self.root = Path(root)
+        self._path = str(self.root)
         self.durability = durability
         self._files = files
         self._clock = clock
@@ -203,7 +204,7 @@ class Writer:
 
     def _has_newer(self, segment: str) -> bool:
         """Whether a segment newer than this one exists; lists the directory when it has changed."""
-        changed = os.stat(self.root).st_mtime_ns
+        changed = os.stat(self._path).st_mtime_ns
         if self._listed != changed:
             now = time.time_ns()
             self._newest = max(segment_days(self.root), default="")
