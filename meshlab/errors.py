@@ -131,6 +131,8 @@ _HINTS = {
     errno.EPERM: "permission denied: check the owner and mode of the path",
     errno.EISDIR: "a directory stands where a file should be: move it away",
     errno.ENOTDIR: "a file stands where a directory should be: move it away",
+    errno.ELOOP: "a symbolic link stands where a file of the log should be: move it away",
+    errno.EINVAL: "something else stands where a file should be: move it away",
     errno.EIO: "the device reports errors: check the disk before anything else",
     errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
 }

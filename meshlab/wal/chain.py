@@ -69,7 +69,7 @@ def _walk(links: Links, cursor: Cursor) -> tuple[list[Finding], Cursor]:
     for row, (first, last, prev, own) in enumerate(rows):
         if seq != UNKNOWN:
             if first <= seq:
-                findings.append(Finding(row, True, f"seq {first} is not above {seq}: the frame was read before"))
+                findings.append(Finding(row, True, f"seq {first} is not above {seq}: the frame is repeated or out of order"))
                 continue
             reason = _gap(seq, total, first, prev)
             if reason:

@@ -7,8 +7,10 @@ fails on purpose; they subclass this.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -17,8 +19,16 @@ class Files:
     """File operations on the real operating system; all raise ``OSError``."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Open (and with ``O_CREAT`` create) a file; returns a descriptor."""
-        return os.open(path, flags | os.O_CLOEXEC, 0o644)
+        """Open (and with ``O_CREAT`` create) a regular file; returns a descriptor.
+
+        A symbolic link could lead out of the store, a pipe would wait for ever: both
+        are refused.
+        """
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return fd
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""

@@ -57,15 +57,22 @@ class LockFile:
     def acquire(self) -> None:
         """Wait for the exclusive lock of the file that has the name now."""
         while True:
+            if self._fd < 0:
+                self._open()
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             status = os.fstat(self._fd)
-            if status.st_nlink:
+            if self._is_named(status):
                 break
-            # Somebody deleted the file: a lock on it excludes nobody.
+            # Somebody deleted or moved the file: a lock on it excludes nobody.
             self.close()
-            self._open()
         if status.st_size < _SIZE or self._view is None:
             self._prepare(status.st_size)
+
+    def _is_named(self, status: os.stat_result) -> bool:
+        try:
+            return os.path.samestat(status, os.lstat(self._path))
+        except FileNotFoundError:
+            return False
 
     def _prepare(self, size: int) -> None:
         if size < _SIZE:
@@ -75,7 +82,8 @@ class LockFile:
 
     def release(self) -> None:
         """Give the lock back."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        if self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def is_as_written(self) -> bool:
         """Whether the file still holds what this object wrote last: a valid hint, no poison."""
@@ -103,9 +111,12 @@ class LockFile:
 
     def close(self) -> None:
         """Close the file, which also gives the lock back."""
-        if self._view is not None:
-            self._view.close()
-        self._files.close(self._fd)
+        view, fd = self._view, self._fd
+        self._view, self._fd = None, -1
+        if view is not None:
+            view.close()
+        if fd >= 0:
+            self._files.close(fd)
 
     @property
     def _records(self) -> mmap.mmap:

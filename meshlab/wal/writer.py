@@ -17,12 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from meshlab.errors import BadEvent, FrameTooLarge, WalPoisoned, WriteFailed, storage_errors
+from meshlab.errors import BadEvent, FrameTooLarge, StorageError, WalPoisoned, WriteFailed, storage_errors
 from meshlab.events import MeshEvent, encode_event, encode_events
 from meshlab.times import DAY, day_of, format_time, midnight
 from meshlab.wal.commit import GroupCommit, Receipt, Request
 from meshlab.wal.files import REAL_FILES, Files
-from meshlab.wal.frame import EVENT_START, MAX_FRAME, check_key, read_tail, write_frame
+from meshlab.wal.frame import EVENT_START, MAX_FRAME, MAX_SEQ_DIGITS, check_key, read_tail, write_frame
 from meshlab.wal.lock import Hint, LockFile, Poison
 from meshlab.wal.paths import LOCK, segment_days, segment_name
 from meshlab.wal.recovery import LogEnd, find_end, look_behind
@@ -149,6 +149,7 @@ class Writer:
         try:
             lock.acquire()
         except OSError as error:
+            # The next append starts anew; if the directory was deleted, it makes another.
             self._close_files()
             with storage_errors("lock", self.root / LOCK):
                 raise error
@@ -179,12 +180,17 @@ class Writer:
             self._heal(lock, poison)
         with storage_errors("read the log in", self.root):
             if self._end is None or hint is None or self._has_newer(hint.segment):
-                return find_end(self.root, hint)
+                return self._go_on(find_end(self.root, hint))
             end = LogEnd(hint.segment, hint.size, hint.seq, hint.sum, False, [], hint.segment)
             size = self._open_segment(hint.segment)
             if size != hint.size:
                 return look_behind(self.root, end)
             return end if self._ends_with(hint) else find_end(self.root)
+
+    def _go_on(self, found: LogEnd) -> LogEnd:
+        """Never count below what this writer has acknowledged: what was taken away must leave a gap."""
+        known = self._end.seq if self._end is not None else 0
+        return found._replace(seq=known) if found.seq < known else found
 
     def _ends_with(self, hint: Hint) -> bool:
         """Whether the frame the hint tells of is the last of the open segment."""
@@ -195,17 +201,31 @@ class Writer:
     def _is_as_left(self, end: LogEnd) -> bool:
         """Whether the open segment has the size we left it with and is still the newest."""
         return (
-            self._fd is not None
-            and end.segment is not None
-            and os.fstat(self._fd).st_size == end.size
-            and self._day == end.segment
+            end.segment is not None
             and not self._has_newer(end.segment)
+            and self._fd is not None
+            and self._day == end.segment
+            and os.fstat(self._fd).st_size == end.size
         )
 
+    def _is_named(self) -> bool:
+        """Whether the open segment is still the file that has its name."""
+        if self._fd is None or self._day is None:
+            return True
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.lstat(self.root / segment_name(self._day)))
+        except FileNotFoundError:
+            return False
+
     def _has_newer(self, segment: str) -> bool:
-        """Whether a segment newer than this one exists; lists the directory when it has changed."""
+        """Whether a segment newer than this one exists; lists the directory when it has changed.
+
+        Then also lets go of the open segment if it was deleted, moved or replaced.
+        """
         changed = os.stat(self._path).st_mtime_ns
         if self._listed != changed:
+            if not self._is_named():
+                self._close_segment()
             now = time.time_ns()
             self._newest = max(segment_days(self.root), default="")
             # A change within the clock's grain would not show: then list again.
@@ -219,6 +239,7 @@ class Writer:
             self._fd = self._files.open(self.root / segment_name(day), os.O_RDWR | os.O_APPEND | os.O_CREAT)
             self._day = day
             self._synced = 0
+            self._named = None
         return os.fstat(self._fd).st_size
 
     def _close_segment(self) -> None:
@@ -373,6 +394,15 @@ def _refuse_too_large(events: list[bytes]) -> None:
         )
 
 
+def _refuse_past_last(seq: int) -> None:
+    """Refuse a seq no reader takes: a frame with an impossible one stands in the log."""
+    if seq >= 10**MAX_SEQ_DIGITS:
+        raise StorageError(
+            f"the next event would be number {seq}: readers take {MAX_SEQ_DIGITS} digits",
+            hint="a frame in the log has an impossible seq: run 'meshlab verify'; nothing was written",
+        )
+
+
 def _frames(batch: list[Request], end: LogEnd, time: str) -> tuple[bytes, list[tuple[Request, Receipt]], LogEnd]:
     """The bytes to append, the receipts they will earn, and the end of the log behind them.
 
@@ -380,6 +410,7 @@ def _frames(batch: list[Request], end: LogEnd, time: str) -> tuple[bytes, list[t
     fails its own request only.
     """
     assert end.segment is not None
+    _refuse_past_last(end.seq + len(end.torn) + sum(len(request.events) for request in batch))
     parts = [b"\n"] if end.newline else []
     size, seq, total = end.size + len(parts), end.seq, end.sum
     for torn in end.torn:
