@@ -1,6 +1,16 @@
-"""``python -m meshlab``: the command line."""
+"""The command ``meshlab``, also as ``python -m meshlab``."""
 
-from meshlab.cli import main
+import sys
+
+
+def run() -> None:
+    """Run the command line; Ctrl-C while it is still loading ends it without a word."""
+    try:
+        from meshlab.cli import main
+    except KeyboardInterrupt:
+        sys.exit(130)
+    main()
+
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -69,7 +69,8 @@ def _walk(links: Links, cursor: Cursor) -> tuple[list[Finding], Cursor]:
     for row, (first, last, prev, own) in enumerate(rows):
         if seq != UNKNOWN:
             if first <= seq:
-                findings.append(Finding(row, True, f"seq {first} is not above {seq}: the frame is repeated or out of order"))
+                reason = f"seq {first} is not above {seq}: the frame is repeated or out of order"
+                findings.append(Finding(row, True, reason))
                 continue
             reason = _gap(seq, total, first, prev)
             if reason:
