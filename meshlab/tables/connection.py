@@ -9,12 +9,13 @@ import duckdb
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """A DuckDB of its own in memory: times in UTC, no progress bar, no files, no Python variables.
+    """A DuckDB of its own in memory: times in UTC, no progress bar, no files, no spilling, no Python variables.
 
     >>> connect().sql("select timestamptz '2025-07-07 12:00:00' as t").to_arrow_table().schema.field("t").type
     TimestampType(timestamp[us, tz=UTC])
     """
     connection = duckdb.connect(":memory:")
+    connection.execute("set temp_directory=''")
     connection.execute("set enable_external_access=false")
     connection.execute("set python_enable_replacements=false")
     return _set_up(connection)
