@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meshlab.errors import StorageError
+from meshlab.errors import StorageError, storage_errors
 from meshlab.events import OPS
 from meshlab.wal import paths
 from meshlab.wal.commit import Receipt
@@ -90,7 +90,7 @@ class Store:
     def sql(self, query: str, *, users: Iterable[str] | str | None = None, progress: bool = True) -> Result:
         """A DuckDB query over the tables ``events``, ``rejects`` and ``segments``.
 
-        Only columns whose names stand in the query are loaded.  The query can read
+        Only columns the query reads are loaded.  The query is one statement and can read
         nothing but these tables.
         """
         from meshlab.tables.sql import query as run
@@ -187,8 +187,9 @@ class UserStore:
     def stats(self, *, progress: bool = True) -> dict[str, Any]:
         """What the log holds: days, bytes, events by op and by dialect, rejects.
 
-        Reads the log but parses no event; keys are ``first_day``, ``last_day``, ``days``,
-        ``bytes``, ``events``, the ops, ``in <dialect>``, ``rejects``, ``reject_bytes``.
+        Reads every byte of the log, and of an event no more than its op needs; keys are
+        ``first_day``, ``last_day``, ``days``, ``bytes``, ``events``, the ops,
+        ``in <dialect>``, ``rejects``, ``reject_bytes``.
         """
         events = self.events(columns=("op", "dialect"), progress=progress)
         table, segments = events.to_arrow(), events.segments
@@ -271,7 +272,12 @@ def _counts(column: Any) -> dict[str, int]:
 def _bar(root: Path, title: str, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
-    total = sum((root / paths.segment_name(day)).stat().st_size for day in paths.segment_days(root))
+    total = sum(_size(root / paths.segment_name(day)) for day in paths.segment_days(root))
     return tqdm(
         total=total, desc=title, unit="B", unit_scale=True, delay=1, leave=False, disable=None if progress else True
     )
+
+
+def _size(path: Path) -> int:
+    with storage_errors("read", path):
+        return path.stat().st_size

@@ -116,8 +116,8 @@ class Events:
 
 
 def _segments(load: Load) -> pa.Table:
-    whole = [part.tally for part in load.parts if part.tally.segment not in load.cut]
-    return segment_table(load.uid, [(tally, tally.segment in load.sealed) for tally in whole])
+    whole = [part.tally for part in load.report.parts if part.tally.segment not in load.report.cut]
+    return segment_table(load.uid, [(tally, tally.segment in load.report.sealed) for tally in whole])
 
 
 def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:

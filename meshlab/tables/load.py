@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.errors import MeshlabError
+from meshlab.errors import MeshlabError, storage_errors
 from meshlab.events import OPS
 from meshlab.tables.batches import Names
 from meshlab.tables.digests import DuckDigests
@@ -95,11 +95,20 @@ def _micros(moment: Moment | None, name: str) -> int | None:
 
 
 @dataclass(slots=True)
-class Load:
-    """One pass over a user's log: iterate for the batches, then read the rest.
+class Report:
+    """What one pass met: the segments read, the days whose copy was read, and the days left before their end."""
 
-    ``parts`` are the segments read, ``sealed`` the days whose copy was read, ``cut``
-    the days that were left before their end.
+    parts: list[Part] = field(default_factory=list)
+    sealed: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Load:
+    """A user's log and what to take from it: iterate for the batches, then read the report.
+
+    ``report`` is that of the last pass that came to its end; one that is under way or
+    was abandoned does not change it.
     """
 
     root: Path
@@ -107,9 +116,7 @@ class Load:
     selection: Selection
     progress: bool = True
     digests: Digests = field(default_factory=DuckDigests)
-    parts: list[Part] = field(default_factory=list)
-    sealed: set[str] = field(default_factory=set)
-    cut: set[str] = field(default_factory=set)
+    report: Report = field(default_factory=Report)
 
     @property
     def schema(self) -> pa.Schema:
@@ -119,10 +126,14 @@ class Load:
     @property
     def rejects(self) -> list[Reject]:
         """The rejects of the segments read, with their final classes."""
-        return resolve(self.parts)
+        return resolve(self.report.parts)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        self.parts, self.sealed, self.cut = [], set(), set()
+        report = Report()
+        yield from self._pass(report)
+        self.report = report
+
+    def _pass(self, report: Report) -> Iterator[pa.RecordBatch]:
         days = segment_days(self.root)
         first = _first_needed(days, self.selection.since)
         cursor = _cursor_before(self.root, days, first)
@@ -138,7 +149,7 @@ class Load:
                     if batch.num_rows:
                         yield batch
                 cursor = segment.end
-                if self._close(segment):
+                if self._close(segment, report):
                     return
 
     def _open(
@@ -151,14 +162,14 @@ class Load:
             return SealedSegment(sealed, names, columns, rows)
         return RawSegment(self.root, day, cursor, newest, parser, names, columns, rows, self.digests)
 
-    def _close(self, segment: RawSegment | SealedSegment) -> bool:
+    def _close(self, segment: RawSegment | SealedSegment, report: Report) -> bool:
         """Take a segment's report; returns whether nothing chosen can follow."""
         part = segment.part
-        self.parts.append(part)
+        report.parts.append(part)
         if isinstance(segment, SealedSegment):
-            self.sealed.add(part.tally.segment)
+            report.sealed.add(part.tally.segment)
         if segment.cut:
-            self.cut.add(part.tally.segment)
+            report.cut.add(part.tally.segment)
         elif self.selection.whole:
             segment.check_tiling()
         until = self.selection.until
@@ -206,6 +217,11 @@ def _only_rows(batch: pa.RecordBatch, selection: Selection) -> pa.RecordBatch:
 def _progress_bar(load: Load, days: list[str]) -> Any:
     from tqdm.auto import tqdm
 
-    total = sum(os.path.getsize(load.root / segment_name(day)) for day in days)
+    total = sum(_size(load.root / segment_name(day)) for day in days)
     settings: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False}
     return tqdm(total=total, desc=f"load {load.uid}", disable=None if load.progress else True, **settings)
+
+
+def _size(path: Path) -> int:
+    with storage_errors("read", path):
+        return os.path.getsize(path)

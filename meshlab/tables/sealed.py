@@ -29,7 +29,7 @@ from meshlab.tables.batches import Names
 from meshlab.tables.reports import check_tiling
 from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.segment import Rows
-from meshlab.wal.chain import Cursor
+from meshlab.wal.chain import LONG_AGO, Cursor
 from meshlab.wal.lines import DIALECTS
 from meshlab.wal.paths import SEALED, segment_name
 from meshlab.wal.reader import Part
@@ -187,16 +187,26 @@ class SealedSegment:
 
 
 def find_sealed(root: Path, day: str, start: Cursor) -> Sealed | None:
-    """The copy of a segment, if it stands for the segment as it is and the log before it."""
+    """The copy of a segment, if it stands for the segment as it is and the log before it.
+
+    ``start`` is where the log stands before the segment; its effective time is
+    ``LONG_AGO`` when reading starts here and only the frame before it was looked at.
+    """
     try:
         told = read_description(description_path(root, day))
-        if told is None or told.version != VERSION or told.start != start:
+        if told is None or told.version != VERSION or not _same_place(told.start, start):
             return None
         if told.source != look_at_source(root / segment_name(day)) or told.copy != look_at_copy(sealed_path(root, day)):
             return None
     except OSError:
         return None
     return Sealed(sealed_path(root, day), day, told)
+
+
+def _same_place(told: Cursor, start: Cursor) -> bool:
+    """Whether a copy's start is this one.  Behind a frame an effective time of ``LONG_AGO`` means unknown."""
+    unknown = start.seq > 0 and start.effective == LONG_AGO
+    return told[:2] == start[:2] if unknown else told == start
 
 
 def read_description(path: Path) -> Description | None:

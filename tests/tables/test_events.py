@@ -100,6 +100,19 @@ def test_reading_the_rejects_first_reads_the_log_once(events, monkeypatch):
     assert len(events) == 48
 
 
+def test_an_abandoned_pass_leaves_the_reports_of_the_finished_one(events):
+    rows = sum(batch.num_rows for batch in events.to_batches())
+    before = (events.rejects, events.segments, events.damage)
+    next(events.to_batches())
+    assert (events.rejects, events.segments, events.damage) == before
+    assert (rows, events.rejects.num_rows, events.segments.num_rows) == (48, 2, 3)
+
+
+def test_reports_after_a_first_pass_that_was_abandoned_are_complete(events):
+    next(events.to_batches())
+    assert (events.rejects.num_rows, events.segments.num_rows) == (2, 3)
+
+
 def test_a_torn_tail_is_no_damage(tmp_path):
     log = LogBuilder()
     log.frame([{"Delete": "m1"}])

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from meshlab.errors import InternalError, MeshlabError, NotFound
+from meshlab.store import open as open_store
 from meshlab.tables import load, reports, segment
 from meshlab.tables.batches import event_batch
 from meshlab.tables.events import load_user, load_users
@@ -215,3 +216,15 @@ def test_an_error_in_the_reading_thread_reaches_the_caller():
 
     with pytest.raises(ValueError, match="from behind"):
         list(segment.ahead(items()))
+
+
+def test_a_segment_that_vanishes_meanwhile_is_named_as_a_storage_error(root, monkeypatch):
+    monkeypatch.setattr(load, "segment_days", lambda root: [*DAYS, "20250710"])
+    with pytest.raises(NotFound, match="wal-20250710"):
+        table_of(root)
+
+
+def test_a_segment_that_vanishes_before_a_verify_is_a_storage_error(root, monkeypatch):
+    monkeypatch.setattr("meshlab.wal.paths.segment_days", lambda root: [*DAYS, "20250710"])
+    with pytest.raises(NotFound, match="wal-20250710"):
+        open_store(root.parent)["u1"].verify(progress=False)

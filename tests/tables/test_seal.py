@@ -77,6 +77,31 @@ def test_columns_and_rows_are_chosen_as_from_the_log(root, monkeypatch, columns)
     assert [load(root, columns=columns, **chosen).to_arrow().to_pylist() for chosen in choices] == raw
 
 
+def since_log(root: Path) -> Path:
+    """Six days, long enough that ``since`` leaves segments out; frames alone."""
+    log = LogBuilder("20250701")
+    for number in range(6):
+        log.frame([{"Delete": f"gone-{number}"}], day=f"2025070{number + 1}", time=midnight(f"2025070{number + 1}"))
+    return log.write(root)
+
+
+def test_a_load_that_starts_in_the_middle_uses_the_copy_of_its_first_segment(tmp_path):
+    root, since = since_log(tmp_path / "u1"), midnight("20250704")
+    raw = load(root, since=since)
+    before = (raw.to_arrow().to_pylist(), raw.rejects, raw.segments.drop_columns("sealed"))
+    seal(root, "u1")
+    sealed = load(root, since=since)
+    assert (sealed.to_arrow().to_pylist(), sealed.rejects, sealed.segments.drop_columns("sealed")) == before
+    assert sealed_days(root, since=since) == ["20250702", "20250703", "20250704", "20250705"]
+
+
+def test_a_load_that_starts_in_the_middle_refuses_a_copy_behind_another_frame(tmp_path):
+    root, since = since_log(tmp_path / "u1"), midnight("20250704")
+    seal(root, "u1")
+    (root / "wal-20250701.log").write_bytes((root / "wal-20250706.log").read_bytes())
+    assert "20250702" not in sealed_days(root, since=since)
+
+
 def append(root: Path, day: str, data: bytes) -> None:
     with open(root / f"wal-{day}.log", "ab") as file:
         file.write(data)
