@@ -189,7 +189,8 @@ class UserStore:
 
         Reads every byte of the log, and of an event no more than its op needs; keys are
         ``first_day``, ``last_day``, ``days``, ``bytes``, ``events``, the ops,
-        ``in <dialect>``, ``rejects``, ``reject_bytes``.
+        ``in <dialect>``, ``rejects``, ``reject_bytes``, and ``damage``: the rejects and
+        findings that are more than a torn tail.
         """
         events = self.events(columns=("op", "dialect"), progress=progress)
         table, segments = events.to_arrow(), events.segments
@@ -205,6 +206,7 @@ class UserStore:
             **{f"in {dialect}": dialects.get(dialect, 0) for dialect in DIALECTS},
             "rejects": sum(segments.column("rejects").to_pylist()),
             "reject_bytes": sum(segments.column("reject_bytes").to_pylist()),
+            "damage": events.damage,
         }
 
     def __repr__(self) -> str:

@@ -24,6 +24,10 @@ BROKEN_PIPE = 141
 """What a shell reports for a program that SIGINT or SIGPIPE ended."""
 
 
+DEBUG = "MESHLAB_DEBUG"
+"""Set in the environment, it lets errors nobody foresaw end in a traceback."""
+
+
 class Commands(click.Group):
     """A group that ends every run with one of the exit codes above."""
 
@@ -88,6 +92,11 @@ def _guarded(run: Callable[[], Any]) -> int:
         _silence_stdout()
         where = f": {error.filename}" if error.filename else " while writing the result"
         return _fail(f"{error.strerror or error}{where}", "check the path, its permissions and the free space")
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        what = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+        return _fail(what, f"please report this; {DEBUG}=1 shows the traceback")
 
 
 def _say_warning(message: Warning | str, *_: object) -> None:

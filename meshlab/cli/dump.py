@@ -10,6 +10,7 @@ import click
 
 from meshlab.cli.findings import report
 from meshlab.cli.output import Settings, finish, flush, to_json, write_json_line
+from meshlab.errors import storage_errors
 from meshlab.events import OPS
 from meshlab.times import format_time
 from meshlab.wal.lines import DIALECTS, NO_TIME, Block
@@ -58,7 +59,9 @@ class Log:
         cursor = ORIGIN
         days = segment_days(self.root)
         for day in days:
-            size = (self.root / segment_name(day)).stat().st_size
+            path = self.root / segment_name(day)
+            with storage_errors("read", path):
+                size = path.stat().st_size
             if self.seen.get(day, (-1, 0))[0] != size:
                 self._write_segment(day, size, cursor, newest=day == days[-1])
             cursor = self.scans[day].end

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from meshlab.cli.output import Row, say
+from meshlab.cli.output import Row, counted, say
 
 HARMLESS = frozenset({"torn"})
 """Classes a crash alone explains: nothing acknowledged is missing."""
@@ -22,6 +22,12 @@ def report(kinds: Iterable[str]) -> bool:
         listed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
         say(f"rejects and findings: {listed} ('meshlab verify' shows where)")
     return is_damage(counts)
+
+
+def say_damage(count: int) -> None:
+    """Say how many damaged pieces there are, if any."""
+    if count:
+        say(f"the logs read hold {counted(count, 'damaged piece')} ('meshlab verify' shows where)")
 
 
 def is_damage(kinds: Iterable[str]) -> bool:

@@ -33,7 +33,8 @@ TABLE_ROWS = 200
 """Rows a table shows unless told otherwise; JSON and CSV have no limit."""
 
 Row = Mapping[str, Any]
-_RAW_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
+_RAW_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2(?:\x80[\xaa-\xae]|\x81[\xa6-\xa9])")
+"""DEL, C1, and what turns the direction of the text that follows (U+202A-202E, U+2066-2069), in UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def flush() -> None:
 
 
 def to_json(value: Any) -> bytes:
-    r"""Compact JSON in which no control character stands raw.
+    r"""Compact JSON in which no control character stands raw, nor one that turns the direction of text.
 
     >>> to_json({"content": "\x7f"})
     b'{"content":"\\u007f"}'
@@ -155,8 +156,8 @@ def _write_csv(rows: Iterable[Row], names: Sequence[str] | None) -> None:
         rows = list(rows)
         names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(names)
     clean: Callable[[str], str] = tables.escape if sys.stdout.isatty() else str
+    writer.writerow([clean(name) for name in names])
     for row in rows:
         writer.writerow([clean(_csv_cell(row.get(name))) for name in names])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from meshlab.cli.output import Settings, arrow_rows, counted, finish, format_option, say, write_rows
+from meshlab.cli.findings import say_damage
+from meshlab.cli.output import Settings, arrow_rows, finish, format_option, write_rows
 
 
 @click.command("sql")
@@ -25,6 +26,5 @@ def command(settings: Settings, query: str, fmt: str) -> None:
     result = settings.open().sql(query)
     table = result.to_arrow()
     write_rows(arrow_rows(table), fmt, names=table.schema.names)
-    if result.damage:
-        say(f"the logs read hold {counted(result.damage, 'damaged piece')} ('meshlab verify' shows where)")
+    say_damage(result.damage)
     finish(damage=bool(result.damage))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from meshlab.cli.output import Settings, format_option, write_rows
+from meshlab.cli.findings import say_damage
+from meshlab.cli.output import Settings, finish, format_option, write_rows
 from meshlab.events import OPS
 from meshlab.wal.lines import DIALECTS
 
@@ -28,8 +29,12 @@ COLUMNS = (
 def command(settings: Settings, uids: tuple[str, ...], fmt: str) -> None:
     """Count what each log holds.
 
-    Without UIDs all users are counted.
+    Without UIDs all users are counted.  Exit code 2: there is damage, more than a torn
+    tail.
     """
     store = settings.open()
     rows = [{"uid": uid, **store[uid].stats()} for uid in uids or store.users()]
     write_rows(rows, fmt, names=COLUMNS if fmt == "table" else None)
+    damage = sum(row["damage"] for row in rows)
+    say_damage(damage)
+    finish(damage=bool(damage))

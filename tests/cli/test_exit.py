@@ -165,6 +165,19 @@ def test_errors_of_the_operating_system_name_the_file(failing):
     assert message == "meshlab: error: Permission denied: /data/wal"
 
 
+def test_an_error_nobody_foresaw_is_one_line_that_asks_for_a_report(failing, monkeypatch):
+    monkeypatch.delenv("MESHLAB_DEBUG", raising=False)
+    result = failing(KeyError("a\nb \x1b[2J"))
+    assert one_error(result) == r"meshlab: error: unexpected KeyError: 'a\nb \x1b[2J'"
+    assert result.stderr.splitlines()[1] == "hint: please report this; MESHLAB_DEBUG=1 shows the traceback"
+    assert one_error(failing(ValueError("two\nlines"))) == "meshlab: error: unexpected ValueError: two lines"
+
+
+def test_debugging_shows_the_traceback_of_an_error_nobody_foresaw(failing, monkeypatch):
+    monkeypatch.setenv("MESHLAB_DEBUG", "1")
+    assert isinstance(failing(KeyError("x")).exception, KeyError)
+
+
 def test_an_interrupt_is_quiet(failing):
     result = failing(KeyboardInterrupt())
     assert (result.exit_code, result.stderr) == (130, "")

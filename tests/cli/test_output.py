@@ -24,6 +24,27 @@ def test_json_holds_no_raw_control_character():
     assert all(char.isprintable() for char in data.decode())
 
 
+def test_json_holds_nothing_that_turns_the_direction_of_text():
+    text = "".join(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+    data = to_json({text: f"«{text}記»"})
+    assert json.loads(data) == {text: f"«{text}記»"}
+    assert not set(text) & set(data.decode())
+    assert "記" in data.decode()
+
+
+@pytest.mark.parametrize("fmt", ["table", "csv", "json"])
+def test_names_and_cells_reach_a_terminal_escaped(fmt, monkeypatch):
+    raw = io.BytesIO()
+    terminal = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdout", terminal)
+    write_rows([{"\x1b[31mred\u202e": "\x1b[2J\u2066x\x9b"}], fmt)
+    text = raw.getvalue().decode()
+    assert text.replace("\n", "").isprintable()
+    assert "u202e" in text
+    assert "u2066" in text
+
+
 def test_csv_quotes_newlines_and_leaves_null_empty(capsys):
     write_rows([{"a": "x\ny", "b": None, "c": [1], "d": True}], "csv")
     assert list(csv.reader(io.StringIO(capsys.readouterr().out))) == [["a", "b", "c", "d"], ["x\ny", "", "[1]", "true"]]

@@ -101,3 +101,16 @@ def test_sql_over_a_damaged_log_carries_on_with_exit_code_2(meshlab, store):
     result = meshlab("--store", store, "sql", "select class from rejects where nbytes > 0", "--format", "json")
     assert answer(result, code=2) == [{"class": "bad-sum"}]
     assert "damaged" in result.stderr
+
+
+def test_stats_of_a_damaged_log_end_with_exit_code_2_and_of_a_torn_one_with_0(meshlab, store):
+    segment = next((store / "ann").glob("wal-*.log"))
+    data = segment.read_bytes()
+    segment.write_bytes(data[:-10])
+    (row,) = answer(meshlab("--store", store, "stats", "--format", "json"))
+    assert (row["rejects"], row["damage"]) == (1, 0)
+    segment.write_bytes(data.replace(b'"second"', b'"zecond"'))
+    result = meshlab("--store", store, "stats", "--format", "json")
+    (row,) = answer(result, code=2)
+    assert row["damage"] >= 1
+    assert "damaged" in result.stderr
