@@ -56,9 +56,11 @@ def repair(
     """
     _refuse_target(root, target)
     scratch = target.with_name(target.name + ".unfinished")
+    _refuse_scratch(root, scratch)
     with storage_errors("write the repaired copy to", scratch):
         shutil.rmtree(scratch, ignore_errors=True)
-        (scratch / LEFT_OUT).mkdir(parents=True)
+        scratch.mkdir(parents=True)  # fails on a link or file, which rmtree leaves alone
+        (scratch / LEFT_OUT).mkdir()
         try:
             parts = list(_copy_segments(root, scratch, digests, progress))
             left_out = [reject for reject in resolve(parts) if reject.nbytes]
@@ -81,6 +83,11 @@ def _refuse_target(root: Path, target: Path) -> None:
         raise StorageError(f"{target} is already there", hint="name a directory that does not exist yet")
     if root.resolve() in [target.resolve(), *target.resolve().parents]:
         raise StorageError(f"{target} lies inside the log it would repair", hint=f"name a directory outside {root}")
+
+
+def _refuse_scratch(root: Path, scratch: Path) -> None:
+    if scratch.resolve() in [root.resolve(), *root.resolve().parents]:
+        raise StorageError(f"{root} lies in {scratch}, which a repair would replace", hint="name another directory")
 
 
 def _copy_segments(root: Path, target: Path, digests: Digests, progress: Progress | None) -> Iterator[Part]:

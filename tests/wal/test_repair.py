@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -214,6 +215,38 @@ def test_what_a_killed_repair_left_is_replaced(root, target):
     repair(root, target)
     assert not scratch.exists()
     assert segment_days(target) == list(DAYS)
+
+
+@pytest.mark.parametrize("inside", ["", "ann"])
+def test_a_log_that_stands_where_the_unfinished_copy_goes_is_not_deleted(tmp_path, inside):
+    root = damaged_log().write(tmp_path / "copy.unfinished" / inside)
+    before = tree(tmp_path)
+    with pytest.raises(StorageError, match="would replace"):
+        repair(root, tmp_path / "copy")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["log", "elsewhere", "nowhere"])
+def test_a_link_where_the_unfinished_copy_goes_is_not_followed(root, target, tmp_path, place):
+    (tmp_path / "elsewhere").mkdir()
+    target.with_name("copy.unfinished").symlink_to(tmp_path / place)
+    before = sorted(tmp_path.rglob("*")), tree(tmp_path)
+    with pytest.raises(StorageError, match=r"copy\.unfinished"):
+        repair(root, target)
+    assert (sorted(tmp_path.rglob("*")), tree(tmp_path)) == before
+
+
+@pytest.mark.parametrize("target", [".", "..", "/"])
+def test_a_target_without_a_name_is_refused(root, target):
+    with pytest.raises(StorageError, match="already there"):
+        repair(root, Path(target))
+
+
+def test_a_file_where_the_unfinished_copy_goes_is_kept(root, target):
+    target.with_name("copy.unfinished").write_bytes(b"mine")
+    with pytest.raises(StorageError, match=r"copy\.unfinished"):
+        repair(root, target)
+    assert target.with_name("copy.unfinished").read_bytes() == b"mine"
 
 
 def test_a_copy_that_does_not_read_back_is_withheld(root, target, tmp_path, monkeypatch):
