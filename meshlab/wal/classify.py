@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshlab.events import OTHER, Parsed, parse_event
+from meshlab.dialects import OTHER, Parsed, parse_event
 from meshlab.jsontext import NotJson, parse_json
 from meshlab.times import DAY, midnight
 from meshlab.wal.chain import Cursor, Links, follow
@@ -126,11 +126,11 @@ def _follow_chain(work: Work, frames: _Frames, cursor: Cursor) -> tuple[Any, Cur
     order = np.argsort(start, kind="stable")
     findings, end = follow(Links(*(column[order] for column in links)), cursor)
     regular = len(frames.first)
-    seen: list[int] = []
+    seen: set[int] = set()
     for finding in findings:
         index = int(order[finding.row])
         if finding.repeated:
-            seen.append(index)
+            seen.add(index)
             stop = work.lines.end[frames.last[index]] if index < regular else work.saved[index - regular].end
             reject_lines(work, int(start[index]), int(stop), "duplicate-frame", finding.reason)
         else:
@@ -138,7 +138,7 @@ def _follow_chain(work: Work, frames: _Frames, cursor: Cursor) -> tuple[Any, Cur
     for index, piece in enumerate(work.saved, regular):
         if index not in seen:
             keep_saved(work, piece)
-    repeated = np.array([index for index in seen if index < regular], np.int64)
+    repeated = np.array(sorted(index for index in seen if index < regular), np.int64)
     return _covered(len(work.lines), frames.first[repeated], frames.last[repeated]), end
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from meshlab.events import OutsideFrame, Parsed, ParsedLine, parse_event, parse_line
+from meshlab.dialects import OutsideFrame, Parsed, ParsedLine, parse_event, parse_line
 from meshlab.jsontext import NotJson, parse_json
 from meshlab.times import parse_time
 from meshlab.wal.frame import read_tail
@@ -80,16 +80,17 @@ class Work:
 
 def read_uncovered(work: Work, rows: Any) -> None:
     """Read foreign lines; runs of lines that are none go to salvage as a whole."""
-    run: list[int] = []
-    for row in rows.tolist():
+    lines, run = work.lines, list[int]()
+    blank = rows[lines.start[rows] == lines.stop[rows]]
+    work.blanks += len(blank)
+    work.blank_bytes += int((lines.end[blank] - lines.start[blank]).sum())
+    rows = rows[lines.start[rows] != lines.stop[rows]]
+    places = zip(*(column[rows].tolist() for column in (lines.start, lines.stop, lines.end)), strict=True)
+    for row, (start, stop, end) in zip(rows.tolist(), places, strict=True):
         if run and run[-1] != row - 1:
             _salvage(work, run)
             run = []
-        start, stop, end = (int(column[row]) for column in (work.lines.start, work.lines.stop, work.lines.end))
-        if start == stop:
-            work.blanks += 1
-            work.blank_bytes += end - start
-        elif (parsed := _parse(bytes(work.text[start:stop]))) is not None:
+        if (parsed := _parse(bytes(work.text[start:stop]))) is not None:
             _keep_foreign(work, start, end, parsed)
         else:
             run.append(row)
@@ -232,10 +233,10 @@ _raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def reject_lines(work: Work, start: int, end: int, kind: str, reason: str) -> None:
     """One reject per physical line in a range."""
-    while start < end:
-        newline = bytes(work.text[start:end]).find(b"\n")
-        stop = end if newline < 0 else start + newline + 1
-        work.reject(start, stop, kind, reason)
+    for line in bytes(work.text[start:end]).split(b"\n"):
+        stop = min(start + len(line) + 1, end)
+        if start < stop:
+            work.reject(start, stop, kind, reason)
         start = stop
 
 

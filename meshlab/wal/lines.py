@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshlab.events import Parsed
+from meshlab.dialects import Parsed
 from meshlab.wal.frame import COUNT_KEY, MAX_SEQ_DIGITS, PREV_KEY, SEQ_KEY, SUM_ENDING, SUM_KEY
 
 NO_TIME = -(1 << 63)
+_TRIMMED = 8
+"""Bytes of white space taken off all lines at a time; longer runs are rare and go line by line."""
+
 DIALECTS = ("meshlab", "gateway", "bare", "other")
 PAD = 64
 
@@ -66,7 +69,7 @@ class Block:
     seq: Any  # int64: 0 when the line is in no frame
     time: Any  # int64: µs since 1970, NO_TIME when the line gives none
     effective: Any  # int64: µs since 1970
-    op: Any  # int8: index into events.OPS
+    op: Any  # int8: index into dialects.OPS
     dialect: Any  # int8: index into DIALECTS
     event_start: Any  # int64: start of the event's JSON
     event_stop: Any  # int64: end of the event's JSON
@@ -126,11 +129,15 @@ def _trim(data: Any, start: Any, stop: Any) -> Any:
     """Move each stop back over white space."""
     stop = stop.copy()
     rows = np.arange(len(stop))
-    while len(rows):
+    for _ in range(_TRIMMED):
         last = data[stop[rows] - 1]
         white = (stop[rows] > start[rows]) & ((last == 0x0D) | (last == 0x20) | (last == 0x09))
         rows = rows[white]
+        if not len(rows):
+            return stop
         stop[rows] -= 1
+    for row in rows.tolist():
+        stop[row] = start[row] + len(data[start[row] : stop[row]].tobytes().rstrip(b" \t\r"))
     return stop
 
 

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,7 +173,8 @@ class SegmentScan:
         self.counts["lines"] -= lines
         self.counts["pieces"] -= len(run) - lines
         self.counts["open_tail_bytes"] = sum(reject.nbytes for reject in run)
-        self.rejects = [reject for reject in self.rejects if reject not in run]
+        aside = {reject.offset for reject in run}
+        self.rejects = [reject for reject in self.rejects if not reject.nbytes or reject.offset not in aside]
 
 
 def scan_segment(
@@ -251,11 +252,10 @@ def tail_run(rejects: Sequence[Reject], size: int) -> list[Reject]:
     """
     run: list[Reject] = []
     solid = [reject for reject in rejects if reject.nbytes]
-    for index in range(len(solid) - 1, -1, -1):
-        reject = solid[index]
+    for reject, nul_line in zip(reversed(solid), reversed(_nul_lines(solid)), strict=True):
         if reject.offset + reject.nbytes != size:
             break
-        if not _is_unfinished(reject) and not _has_hole(solid, index):
+        if not _is_unfinished(reject) and not _has_hole(reject, nul_line):
             break
         run.append(reject)
         size = reject.offset
@@ -294,17 +294,16 @@ def _breaks_off(line: bytes) -> bool:
     return False
 
 
-def _has_hole(solid: Sequence[Reject], index: int) -> bool:
+def _nul_lines(solid: Sequence[Reject]) -> list[int]:
+    """For each reject the line of the last NULs before it, -1 when there are none."""
+    own = (reject.line if reject.kind == "nul-run" else -1 for reject in solid)
+    return list(accumulate(own, max, initial=-1))[:-1]
+
+
+def _has_hole(reject: Reject, nul_line: int) -> bool:
     """Whether NULs stand in the frame, or the line, that ends with this reject."""
-    reject = solid[index]
     tail = read_tail(reject.raw.rstrip())
-    first = reject.line - (tail.n if tail else 1)
-    for before in reversed(solid[:index]):
-        if before.line <= first:
-            return False
-        if before.kind == "nul-run":
-            return True
-    return False
+    return nul_line > max(reject.line - (tail.n if tail else 1), -1)
 
 
 def _is_being_written(lock: Path, file: Any, size: int) -> bool:
@@ -328,10 +327,7 @@ def resolve(parts: Sequence[Part]) -> list[Reject]:
     A run of unreadable bytes is ``torn`` when a ``Recovered`` frame names exactly it, or
     when it is unfinished and nothing valid follows anywhere in the log.
     """
-    torn: set[tuple[str, int]] = set()
-    for part in parts:
-        for claim in part.claims:
-            torn |= _claimed(claim, [r for other in parts for r in other.rejects if r.segment == claim.segment])
+    torn = _claimed(parts)
     for part in reversed(parts):
         end = part.tally.bytes - part.tally.open_tail_bytes
         torn |= {(reject.segment, reject.offset) for reject in tail_run(part.rejects, end)}
@@ -346,17 +342,39 @@ def resolve(parts: Sequence[Part]) -> list[Reject]:
     ]
 
 
-def _claimed(claim: Claim, rejects: list[Reject]) -> set[tuple[str, int]]:
-    """The rejects that tile exactly the bytes a claim names, whose MD5 is as told."""
-    run = [r for r in rejects if r.nbytes and claim.offset <= r.offset < claim.offset + claim.nbytes]
-    if not run or run[0].offset != claim.offset or any(r.nbytes > len(r.raw) for r in run):
-        return set()
-    if any(a.offset + a.nbytes != b.offset for a, b in pairwise(run)):
-        return set()
-    raw = b"".join(r.raw for r in run)
+def _claimed(parts: Sequence[Part]) -> set[tuple[str, int]]:
+    """Segment and offset of the rejects that claims name."""
+    claims = {claim for part in parts for claim in part.claims}
+    named = {claim.segment for claim in claims}
+    rejects = [r for part in parts for r in part.rejects if r.nbytes and r.segment in named]
+    places = {(r.segment, r.offset): index for index, r in enumerate(rejects)}
+    torn: set[tuple[str, int]] = set()
+    digests: dict[tuple[str, int, int], str] = {}
+    for claim in claims:
+        run = _tiling(claim, rejects, places.get(claim[:2], len(rejects)))
+        place = claim[:3]
+        if run and place not in digests:  # bytes that several claims name are hashed once
+            digests[place] = _md5(run, claim.nbytes)
+        if run and digests[place] == claim.md5:
+            torn |= {(r.segment, r.offset) for r in run}
+    return torn
+
+
+def _tiling(claim: Claim, rejects: list[Reject], first: int) -> list[Reject]:
+    """The rejects from ``first`` on that tile exactly the bytes a claim names; empty when none do."""
+    run: list[Reject] = []
+    at, end = claim.offset, claim.offset + claim.nbytes
+    for index in range(first, len(rejects)):
+        reject = rejects[index]
+        if at >= end or (reject.segment, reject.offset) != (claim.segment, at) or reject.nbytes > len(reject.raw):
+            break
+        run.append(reject)
+        at += reject.nbytes
     # The newline that ended the run was written by the recovery itself.
-    if len(raw) == claim.nbytes + 1 and raw.endswith(b"\n"):
-        raw = raw[:-1]
-    if len(raw) != claim.nbytes or hashlib.md5(raw, usedforsecurity=False).hexdigest() != claim.md5:
-        return set()
-    return {(r.segment, r.offset) for r in run}
+    if at == end or (at == end + 1 and run and run[-1].raw.endswith(b"\n")):
+        return run
+    return []
+
+
+def _md5(run: list[Reject], nbytes: int) -> str:
+    return hashlib.md5(b"".join(reject.raw for reject in run)[:nbytes], usedforsecurity=False).hexdigest()

@@ -17,17 +17,18 @@ from typing import NamedTuple
 from meshlab.errors import storage_errors
 from meshlab.wal.chain import MIDDLE
 from meshlab.wal.classify import classify
-from meshlab.wal.frame import LINE_START, MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, read_frame, read_tail
+from meshlab.wal.frame import MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, read_frame, read_tail
 from meshlab.wal.gather import Stretch
 from meshlab.wal.lines import padded
 from meshlab.wal.lock import Hint
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.reader import tail_run
+from meshlab.wal.salvage import Effort, frame_starts
 
 _LOOK = 64 << 10
 _HIGHEST_CLAIM = 10**17
 _SUM_KEYS = re.compile(re.escape(SUM_KEY))
-_FRAME_STARTS = re.compile(re.escape(LINE_START))
+_NAMES = re.compile(rb'\{"Recovered":\{("segment":"\d{8}","offset":\d{1,20},"bytes":\d{1,20},"md5":"[0-9a-f]{32}")')
 
 
 class Torn(NamedTuple):
@@ -87,7 +88,7 @@ def find_end(root: Path, hint: Hint | None = None) -> LogEnd:
     if not days:
         return EMPTY
     runs = {day: run for day in days if (run := find_torn(root, day))}
-    torn = [run for run in runs.values() if not _is_named(root, days, run)]
+    torn = _unnamed(root, days, list(runs.values()))
     seq, last, framed = 0, _NO_FRAME, None
     for day in reversed(days):
         path, stop = root / segment_name(day), runs[day].offset if day in runs else None
@@ -144,19 +145,21 @@ def last_frame(path: Path, floor: int = 0, stop: int | None = None, above: int =
     """The last valid frame of a segment, and the highest seq that broken ones behind it claim.
 
     Looks at ``[floor, stop)`` only, and for a seq ``above`` one.  A broken frame whose seq was lowered by the damage
-    counts as one of its size: the gap it leaves must show.
+    counts as one of its size: the gap it leaves must show.  When the search gives up, every
+    ending counts as broken: a gap is better than a seq used twice.
     """
     claimed = broken = 0
     with _mapped(path) as text:
         stop = len(text) if stop is None else stop
+        effort = Effort(stop - floor)
         while (at := text.rfind(SUM_KEY, floor, stop)) >= 0:
             end = at + SUM_ENDING
             tail = read_tail(text[max(0, end - 128) : end])
             if tail is not None:
-                if _holds(text, floor, end, tail.n):
+                if _holds(text, floor, end, tail.n, effort):
                     if tail.seq > above:
                         return tail, max(claimed, tail.seq + broken) if broken else claimed
-                elif text[end : end + 1] in (b"", b"\n", b"\r") and tail.seq < _HIGHEST_CLAIM:
+                elif _is_claim(tail, text[end : end + 1]) or (effort.spent and tail.seq < _HIGHEST_CLAIM):
                     claimed = max(claimed, tail.seq)
                     broken += tail.n
             stop = at
@@ -169,10 +172,18 @@ def _highest(path: Path, last: Tail, window: int = 16 * _LOOK) -> Tail:
         base = max(0, len(text) - window)
         tails = [(read_tail(text[max(0, at - 128) : at]), at) for at in _sum_ends(text[base:], base)]
         higher = [(tail, at) for tail, at in tails if tail is not None and last.seq < tail.seq < _HIGHEST_CLAIM]
+        effort = Effort(len(text))
         for tail, end in sorted(higher, key=lambda found: -found[0].seq):
-            if _holds(text, 0, end, tail.n):
+            if _holds(text, 0, end, tail.n, effort):
                 return tail
+            if effort.spent:
+                return last._replace(seq=tail.seq)
     return last
+
+
+def _is_claim(tail: Tail, behind: bytes) -> bool:
+    """Whether a broken frame at a line's end may have held what its tail says."""
+    return behind in (b"", b"\n", b"\r") and tail.seq < _HIGHEST_CLAIM
 
 
 def _hinted(path: Path, hint: Hint) -> Tail | None:
@@ -180,7 +191,11 @@ def _hinted(path: Path, hint: Hint) -> Tail | None:
     with _mapped(path) as text:
         end = hint.size - 1
         tail = read_tail(text[max(0, end - 128) : end]) if text[end : end + 1] == b"\n" else None
-        if tail is not None and (tail.seq, tail.sum) == (hint.seq, hint.sum) and _holds(text, 0, end, tail.n):
+        if (
+            tail is not None
+            and (tail.seq, tail.sum) == (hint.seq, hint.sum)
+            and _holds(text, 0, end, tail.n, Effort(end))
+        ):
             return tail
     return None
 
@@ -189,26 +204,30 @@ def _sum_ends(text: bytes, base: int) -> list[int]:
     return [base + match.start() + SUM_ENDING for match in _SUM_KEYS.finditer(text)]
 
 
-def _holds(text: mmap.mmap | bytes, floor: int, end: int, n: int) -> bool:
+def _holds(text: mmap.mmap | bytes, floor: int, end: int, n: int, effort: Effort) -> bool:
     """Whether a frame of ``n`` lines that stops at ``end`` is valid, wherever its line starts."""
-    line = second = end
-    for _ in range(n):
-        second, line = line, text.rfind(b"\n", floor, line)
-        if line < 0 or end - line > MAX_FRAME:
-            break
-    first = text[max(line + 1, floor) : second]
-    starts = [match.start() for match in _FRAME_STARTS.finditer(first)][-32:]
-    return any(read_frame(text[max(line + 1, floor) + at : end]) is not None for at in reversed(starts))
+    return any(read_frame(text[at:end]) is not None for at in frame_starts(text, floor, end, n, effort))
 
 
-def _is_named(root: Path, days: list[str], run: Torn) -> bool:
-    """Whether a ``Recovered`` frame for these bytes, at the end of one segment, stands in a later one."""
+def _unnamed(root: Path, days: list[str], runs: list[Torn]) -> list[Torn]:
+    """The runs that no ``Recovered`` frame in a segment after their own names; each is read once at most."""
     for day in days:
-        if day > run.segment:
+        sought = {run.name() for run in runs if run.segment < day}
+        if sought:
             with _mapped(root / segment_name(day)) as text:
-                if text.find(b'{"Recovered":{' + run.name()) >= 0:
-                    return True
-    return False
+                named = _named(text, sought)
+            runs = [run for run in runs if run.segment >= day or run.name() not in named]
+    return runs
+
+
+def _named(text: mmap.mmap | bytes, sought: set[bytes]) -> set[bytes]:
+    """Which of the names a text holds; stops at the last of them."""
+    named: set[bytes] = set()
+    for match in _NAMES.finditer(text):
+        named |= sought & {match[1]}
+        if len(named) == len(sought):
+            break
+    return named
 
 
 def _size(path: Path) -> tuple[int, bool]:

@@ -8,27 +8,95 @@ at the beginning or the end.  The rest stays a reject, byte for byte.
 from __future__ import annotations
 
 import json
+import mmap
 import re
-from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from meshlab.events import OutsideFrame, ParsedLine, parse_line
+from meshlab.dialects import OutsideFrame, ParsedLine, parse_line
 from meshlab.jsontext import NotJson
-from meshlab.wal.frame import LINE_START, Tail, read_frame, read_tail
+from meshlab.wal.frame import LINE_START, MAX_FRAME, Tail, read_frame, read_tail
 
 _SUM_ENDINGS = re.compile(rb',"sum":"[0-9a-f]{16}"\}')
-_FRAME_STARTS = re.compile(re.escape(LINE_START))
 _LINE_STARTS = re.compile(rb'\{"(?:Insert|Update|Delete|timestamp)"\s*:')
 _NULS = re.compile(rb"\x00{8,}|\A\x00+|\x00+\Z")
 _LINE_END = re.compile(rb"[ \t\r]*(?:\n|\Z)")
-_NEWLINES = re.compile(rb"\n")
+_BLANKS = re.compile(rb"[ \t]*")
+_WHITE = re.compile(rb"[ \t\r]*")
+_INSIDE = (b",", b":", b"]", b"}")
 _SCANNER = json.JSONDecoder(strict=False)
 _TRIES = 32
 """Starting points tried per line: hostile lines must not cost more than their length."""
 
 _HASHED = 16
-"""How often the bytes of a run may be hashed in search of frames."""
+"""How often the bytes of a text may be hashed in search of frames."""
+
+_MOST_HASHED = 8 * MAX_FRAME
+"""Bytes hashed in search of frames at most: a writer that opens a log waits for no more."""
+
+_STEP = 64
+"""A step over a line, in hashed bytes of the same cost."""
+
+_WALK = 4
+"""Bytes walked over for the cost of a hashed one, with room to spare."""
+
+_SHORTEST = len(b',"seq":7}\n')
+"""No line of a frame is shorter, so no frame has more lines than fit."""
+
+
+class Effort:
+    """What a search for frames may still cost, in hashed bytes.
+
+    >>> effort = Effort(100)
+    >>> effort.spend(1600), effort.spend(1), effort.spent
+    (True, False, True)
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = min(_HASHED * size, _MOST_HASHED)
+
+    def spend(self, cost: int) -> bool:
+        """Take the cost off; whether it could be afforded."""
+        self._left -= cost
+        return self._left >= 0
+
+    @property
+    def spent(self) -> bool:
+        """Whether the search gave up: what was not found may be there all the same."""
+        return self._left < 0
+
+
+def frame_starts(text: mmap.mmap | bytes, floor: int, end: int, n: int, effort: Effort) -> Iterator[int]:
+    """Where a frame of ``n`` lines that stops at ``end`` may start, as far as the effort allows.
+
+    Looks no further back than ``floor``, at the nearest starts first; the line may begin
+    with other bytes.  The caller checks the sum, whose cost is taken off already.
+
+    >>> line = b'{"Delete":"a"}{"timestamp":"'
+    >>> list(frame_starts(line, 0, len(line), 1, Effort(len(line))))
+    [14]
+    """
+    floor = max(floor, end - MAX_FRAME)
+    low, at = _first_line(text, floor, end, n, effort) if n * _SHORTEST <= end - floor + 1 else (end, end)
+    for _ in range(_TRIES):
+        before, at = at, text.rfind(LINE_START, low, at)
+        if not effort.spend((before - max(at, low)) // _WALK) or at < 0 or not effort.spend(end - at):
+            return
+        yield at
+
+
+def _first_line(text: mmap.mmap | bytes, floor: int, end: int, n: int, effort: Effort) -> tuple[int, int]:
+    """Where the first of the ``n`` lines that stop at ``end`` starts and stops; an empty one for none."""
+    start = stop = end + 1
+    for _ in range(n):
+        if start <= floor or not effort.spend(_STEP):
+            return end, end
+        stop, start = start - 1, text.rfind(b"\n", floor, start - 1) + 1
+        start = max(start, floor)
+        if not effort.spend((stop - start) // _WALK):
+            return end, end
+    return start, stop
 
 
 class Piece(NamedTuple):
@@ -68,28 +136,16 @@ def split_run(run: bytes) -> list[Piece]:
 
 def _frames(run: bytes) -> Iterator[Piece]:
     """Frames inside a run, left to right, never overlapping; their sums are the proof."""
-    starts = [match.start() for match in _FRAME_STARTS.finditer(run)]
-    newlines = [match.start() for match in _NEWLINES.finditer(run)]
-    floor, budget = 0, _HASHED * len(run)
+    floor, effort = 0, Effort(len(run))
     for ending in _SUM_ENDINGS.finditer(run):
         tail = read_tail(run[max(0, ending.end() - 128) : ending.end()])
         if tail is None:
             continue
-        for at in _candidates(starts, newlines, floor, ending.end(), tail.n):
-            budget -= ending.end() - at
-            if budget >= 0 and read_frame(run[at : ending.end()]) is not None:
+        for at in frame_starts(run, floor, ending.end(), tail.n, effort):
+            if read_frame(run[at : ending.end()]) is not None:
                 floor = _line_end(run, ending.end())
                 yield Piece(at, ending.end(), floor, frame=tail)
                 break
-
-
-def _candidates(starts: list[int], newlines: list[int], floor: int, stop: int, n: int) -> list[int]:
-    """Where a frame of ``n`` lines that stops at ``stop`` may start, nearest first."""
-    first = bisect_left(newlines, stop) - n
-    low = max(newlines[first] + 1 if first >= 0 else 0, floor)
-    high = newlines[first + 1] if n > 1 and first + 1 >= 0 else stop
-    near = starts[bisect_left(starts, low) : bisect_left(starts, high)]
-    return near[: -_TRIES - 1 : -1]
 
 
 def _split_gap(run: bytes, start: int, stop: int) -> Iterator[Piece]:
@@ -118,11 +174,11 @@ def _split_line(run: bytes, start: int, stop: int) -> Iterator[Piece]:
 
 def _split_text(run: bytes, start: int, stop: int) -> Iterator[Piece]:
     """Whole foreign lines at the beginning, then at the end; what is between is no event."""
-    while start < stop and (piece := _leading(run, start, stop)):
+    for piece in _leading(run, start, stop):
         yield piece
         start = piece.end
     trailing: list[Piece] = []
-    for match in reversed(list(_LINE_STARTS.finditer(run, start, stop))[-_TRIES:]):
+    for match in reversed(deque(_LINE_STARTS.finditer(run, start, stop), _TRIES)):
         foreign = None if _is_nested(run, start, match.start()) else _foreign(run[match.start() : stop])
         if foreign is not None:
             trailing.append(Piece(match.start(), stop, stop, foreign=foreign))
@@ -132,22 +188,30 @@ def _split_text(run: bytes, start: int, stop: int) -> Iterator[Piece]:
     yield from reversed(trailing)
 
 
-def _leading(run: bytes, start: int, stop: int) -> Piece | None:
-    """A whole foreign line that begins at ``start``."""
+def _leading(run: bytes, start: int, stop: int) -> Iterator[Piece]:
+    """Whole foreign lines, one behind the other from ``start``; the text is decoded once for all."""
     if not _LINE_STARTS.match(run, start, stop):
-        return None
-    try:
-        text = run[start:stop].decode("utf-8", "surrogateescape")
-        _, length = _SCANNER.raw_decode(text)
-    except (ValueError, RecursionError):
-        return None
-    end = start + len(text[:length].encode("utf-8", "surrogateescape"))
-    # A value with a comma or a bracket behind it stood inside another one, whose head is lost.
-    if run[end:stop].lstrip(b" \t").startswith((b",", b":", b"]", b"}")):
-        return None
-    foreign = _foreign(run[start:end])
-    blanks = len(run[end:stop]) - len(run[end:stop].lstrip(b" \t\r"))
-    return Piece(start, end, end + blanks, foreign=foreign) if foreign is not None else None
+        return
+    text, at = run[start:stop].decode("utf-8", "surrogateescape"), 0
+    while _LINE_STARTS.match(run, start, stop):
+        try:
+            _, behind = _SCANNER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return
+        end = start + len(text[at:behind].encode("utf-8", "surrogateescape"))
+        # A value with a comma or a bracket behind it stood inside another one, whose head is lost.
+        behind_blanks = _skip(_BLANKS, run, end, stop)
+        foreign = None if run[behind_blanks : min(behind_blanks + 1, stop)] in _INSIDE else _foreign(run[start:end])
+        if foreign is None:
+            return
+        piece = Piece(start, end, _skip(_WHITE, run, end, stop), foreign=foreign)
+        yield piece
+        start, at = piece.end, behind + piece.end - end
+
+
+def _skip(white: re.Pattern[bytes], run: bytes, at: int, stop: int) -> int:
+    match = white.match(run, at, stop)
+    return match.end() if match else at
 
 
 def _is_nested(run: bytes, start: int, at: int) -> bool:
