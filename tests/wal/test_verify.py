@@ -1,5 +1,6 @@
 """Verification reads everything, believes nothing and changes nothing."""
 
+import fcntl
 import os
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from meshlab.errors import NotFound, StorageError
 from meshlab.testing import build_log
 from meshlab.wal.chain import ORIGIN
-from meshlab.wal.paths import segment_name
+from meshlab.wal.paths import LOCK, segment_name
 from meshlab.wal.reader import CHUNK
 from meshlab.wal.verify import LogScan, is_damage, verify
 from meshlab.wal.writer import Writer
@@ -85,7 +86,7 @@ def test_segments_in_the_wrong_files_are_damage(root):
     assert verify(root).damage
 
 
-def test_an_open_tail_beside_a_live_writer_is_no_damage_and_its_log_is_not_touched(tmp_path):
+def test_a_line_begun_is_an_open_tail_while_the_log_is_locked_and_torn_afterwards(tmp_path):
     root = tmp_path / "log"
     writer = Writer(root)
     writer.append_many([{"Delete": "a"}, {"Delete": "b"}])
@@ -93,9 +94,12 @@ def test_an_open_tail_beside_a_live_writer_is_no_damage_and_its_log_is_not_touch
     with open(path, "ab") as half_written:
         half_written.write(b'{"timestamp":"2025-')
     before = stamps(root)
-    found = verify(root)
-    assert found.events == 2
-    assert found.damage == []
+    with open(root / LOCK, "rb+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = verify(root)
+    assert (found.events, found.rejects) == (2, [])
+    assert found.tallies[-1].open_tail_bytes == 19
+    assert [reject.kind for reject in verify(root).rejects] == ["torn"]
     assert stamps(root) == before
     writer.close()
 
