@@ -60,6 +60,12 @@ class Fields(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 FIELDS: tuple[str, ...] = Fields.__struct_fields__
+FIELD_SET = frozenset(FIELDS)
+
+
+def fits_u64(number: int) -> bool:
+    """Whether an integer can be an ``access_count``."""
+    return 0 <= number < 1 << 64
 
 
 class _GivenSignature(EmotionalSignature, frozen=True):

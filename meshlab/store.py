@@ -18,8 +18,8 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshlab.dialects import OPS
 from meshlab.errors import StorageError, storage_errors
-from meshlab.events import OPS
 from meshlab.wal import paths
 from meshlab.wal.commit import Receipt
 from meshlab.wal.lines import DIALECTS

@@ -14,25 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlab.dialects import DELETE, INSERT, OTHER, UPDATE, OutsideFrame, parse_event, parse_line, parse_record
 from meshlab.errors import BadEvent
 from meshlab.events import (
-    DELETE,
-    INSERT,
-    OTHER,
-    UPDATE,
     Delete,
     Insert,
     NotJson,
     Other,
-    OutsideFrame,
     SolitonMemory,
     Update,
     decode_event,
     encode_event,
     encode_events,
-    parse_event,
-    parse_line,
-    parse_record,
 )
 from meshlab.records import EmotionalSignature
 from meshlab.testing import strategies

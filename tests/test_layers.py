@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "meshlab"
 LAYERS = [
     {"errors"},
     {"times", "jsontext", "records"},
+    {"dialects"},
     {"events"},
     {"wal"},
     {"tables"},

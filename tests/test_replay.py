@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from meshlab.dialects import DELETE, parse_line
 from meshlab.errors import NotFound, SnapshotError, StorageError
-from meshlab.events import DELETE, parse_line
 from meshlab.records import FIELDS
 from meshlab.replay import replay
 from meshlab.snapshot.bincode import write_bincode

@@ -13,8 +13,8 @@ from meshlab.cli.findings import report
 from meshlab.cli.notebook import render_notebook
 from meshlab.cli.output import Settings, counted, finish, format_option, program, say, write_rows
 from meshlab.cli.sample import build_store, repository_folder
+from meshlab.dialects import OPS
 from meshlab.errors import storage_errors
-from meshlab.events import OPS
 from meshlab.wal.lines import DIALECTS
 
 SAMPLE = ("data", "samples", "store")

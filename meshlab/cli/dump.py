@@ -10,8 +10,8 @@ import click
 
 from meshlab.cli.findings import report
 from meshlab.cli.output import Settings, finish, flush, to_json, write_json_line
+from meshlab.dialects import OPS
 from meshlab.errors import storage_errors
-from meshlab.events import OPS
 from meshlab.times import format_time
 from meshlab.wal.lines import DIALECTS, NO_TIME, Block
 from meshlab.wal.paths import existing_user, segment_days, segment_name, store_root, user_ids

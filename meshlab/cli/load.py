@@ -9,7 +9,7 @@ import click
 from meshlab.cli import export
 from meshlab.cli.findings import report
 from meshlab.cli.output import Settings, finish, format_option, write_json, write_rows
-from meshlab.events import OPS
+from meshlab.dialects import OPS
 
 
 @click.command("load")

@@ -6,7 +6,7 @@ import click
 
 from meshlab.cli.findings import say_damage
 from meshlab.cli.output import Settings, finish, format_option, write_rows
-from meshlab.events import OPS
+from meshlab.dialects import OPS
 from meshlab.wal.lines import DIALECTS
 
 COLUMNS = (

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.dates import date2num
 
-from meshlab.events import OPS
+from meshlab.dialects import OPS
 from meshlab.plots.plot import COLOURS, Plot, new_axes, set_time_axis
 
 

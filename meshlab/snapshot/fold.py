@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.events import DELETE, INSERT, OPS, OTHER, UPDATE
+from meshlab.dialects import DELETE, INSERT, OPS, OTHER, UPDATE
 from meshlab.records import FIELDS
 from meshlab.snapshot.codes import encode_ids, sort_ids
 from meshlab.snapshot.extras import Extras

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.events import OPS, OTHER
+from meshlab.dialects import OPS, OTHER
 from meshlab.tables.parse import Records
 from meshlab.tables.schema import EVENT_SCHEMA, TIME, TIME_PROJECTIONS
 from meshlab.tables.slices import spread, strings

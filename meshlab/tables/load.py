@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshlab.dialects import OPS
 from meshlab.errors import MeshlabError, storage_errors
-from meshlab.events import OPS
 from meshlab.tables.batches import Names
 from meshlab.tables.digests import DuckDigests
 from meshlab.tables.parse import Parser

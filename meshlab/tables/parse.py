@@ -3,7 +3,7 @@
 A ``Parser`` turns the rows of a ``Block`` into Arrow columns.  Rows our own writer wrote
 go through one DuckDB query per block over views of the block's bytes; ``screen`` says
 which results stand.  All other rows, and those the reader has already decoded, take
-their values from ``events.parse_event``.
+their values from ``dialects.parse_event``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.events import DELETE, OTHER, Parsed, parse_event
+from meshlab.dialects import DELETE, OTHER, Parsed, parse_event
 from meshlab.jsontext import NotJson
 from meshlab.records import FIELDS
 from meshlab.tables.connection import borrow

@@ -2,7 +2,7 @@
 
 ``from_json`` takes the first of a repeated key, drops unknown keys, turns misfits into
 NULL or converts them, and forgives NaN, huge exponents and trailing commas.  It is
-told from the definition (``events.parse_event``) by the bytes:
+told from the definition (``dialects.parse_event``) by the bytes:
 
 - Every key is written ``":`` unless white space stands before the colon, and such rows
   are doubtful here.  An unknown, repeated, null or misfit key, and a ``":`` inside a

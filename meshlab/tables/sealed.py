@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meshlab.dialects import OPS
 from meshlab.errors import StorageError
-from meshlab.events import OPS
 from meshlab.tables.batches import Names
 from meshlab.tables.reports import check_tiling
 from meshlab.tables.schema import EVENT_SCHEMA

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from meshlab.events import OPS, OTHER
+from meshlab.dialects import OPS, OTHER
 from meshlab.tables.batches import Names, event_batch, take
 from meshlab.tables.parse import Parser
 from meshlab.tables.reports import check_tiling, failed_rejects, with_failed

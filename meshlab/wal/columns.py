@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshlab.events import DELETE, INSERT, OTHER, UPDATE
+from meshlab.dialects import DELETE, INSERT, OTHER, UPDATE
 from meshlab.times import parse_canonical
 from meshlab.wal.frame import EVENT_KEY, EVENT_START, KEY_KEY, LINE_START, MAX_KEY, TIME_LENGTH
 from meshlab.wal.lines import NO_TIME, Lines

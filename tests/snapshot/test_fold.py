@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshlab.events import DELETE, INSERT, OPS, OTHER, parse_event
+from meshlab.dialects import DELETE, INSERT, OPS, OTHER, parse_event
 from meshlab.records import FIELDS
 from meshlab.snapshot import fold as fold_module
 from meshlab.snapshot.fold import FOLD_COLUMNS, Fold

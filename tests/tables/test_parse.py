@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlab.events import OPS, OTHER, Parsed, encode_event, parse_event
+from meshlab.dialects import OPS, OTHER, Parsed, parse_event
+from meshlab.events import encode_event
 from meshlab.jsontext import NotJson
 from meshlab.records import FIELDS
 from meshlab.tables import parse

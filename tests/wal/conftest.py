@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from meshlab.events import OPS
+from meshlab.dialects import OPS
 from meshlab.wal.files import Files
 from meshlab.wal.lines import DIALECTS, Block, Reject
 from meshlab.wal.paths import segment_days, segment_name
