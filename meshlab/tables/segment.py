@@ -21,6 +21,9 @@ from meshlab.wal.reader import Part, SegmentScan, scan_segment
 
 T = TypeVar("T")
 
+_STRETCH = 32 << 20
+"""Bytes of a log per block: enough for a query to keep all cores busy."""
+
 
 class Rows(NamedTuple):
     """Which rows to parse: bounds of the effective time (µs, inclusive) and ops; None means all."""
@@ -69,7 +72,9 @@ class RawSegment:
 
     def batches(self, advance: Callable[[int], Any] = lambda count: None) -> Iterator[pa.RecordBatch]:
         """The events of the chosen rows; ``advance`` is told the bytes that were read."""
-        self._scan = scan_segment(self.root, self.day, self.start, newest=self.newest, digests=self.digests)
+        self._scan = scan_segment(
+            self.root, self.day, self.start, newest=self.newest, digests=self.digests, chunk=_STRETCH
+        )
         told = 0
         for block in ahead(iter(self._scan)):
             if len(block.op) == 0:
