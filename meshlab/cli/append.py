@@ -15,6 +15,8 @@ from meshlab.jsontext import NotJson, parse_json
 from meshlab.wal.frame import MAX_FRAME
 
 GO_ON_FROM_HERE = "the lines before it are in the log: correct this one and append from it on"
+BATCH_HELP = "Lines per frame. A frame is in the log whole or not at all; a bad line ends the one before it early."
+KEY_HELP = "Put all lines into one frame that carries this key. The log keeps it and does not look for repeats."
 ALL_OR_NOTHING = "nothing was appended: with --key all lines are one frame"
 
 
@@ -27,8 +29,8 @@ class Line(NamedTuple):
 
 @click.command("append")
 @click.argument("uid")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Lines per frame: all or nothing.")
-@click.option("--key", help="An idempotency key: all lines go into one frame that carries it.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help=BATCH_HELP)
+@click.option("--key", help=KEY_HELP)
 @click.pass_obj
 def command(settings: Settings, uid: str, batch: int, key: str | None) -> None:
     """Append JSON events from stdin to the log of UID.

@@ -74,7 +74,7 @@ def seal(root: Path, uid: str, *, files: Files = REAL_FILES) -> list[SealedFile]
     cursor, done = ORIGIN, []
     for day in days[:-1]:
         known = find_sealed(root, day, cursor)
-        if known is not None:
+        if known is not None and _is_readable(sealed_path(root, day)):
             cursor = known.description.end
             continue
         segment = RawSegment(root, day, cursor, False, parser, names, FILE_SCHEMA.names, digests=digests)
@@ -121,6 +121,17 @@ def _make_folder(folder: Path, files: Files) -> None:
     for path in folder.glob(".wal-*.tmp"):
         if time.time() - path.stat().st_mtime > _ABANDONED:
             path.unlink(missing_ok=True)
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether every page of a copy passes its checksum; a copy that does not is made again."""
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        for group in range(file.num_row_groups):
+            file.read_row_group(group)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def _sync(path: Path, files: Files) -> None:

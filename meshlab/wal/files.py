@@ -15,6 +15,16 @@ import sys
 from pathlib import Path
 
 
+def open_regular(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file that is one: no symbolic link, no pipe, no device; an ``opener`` for ``open``."""
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a directory has an error of its own
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
 class Files:
     """File operations on the real operating system; all raise ``OSError``."""
 
@@ -24,11 +34,7 @@ class Files:
         A symbolic link could lead out of the store, a pipe would wait for ever: both
         are refused.
         """
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return fd
+        return open_regular(path, flags)
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""

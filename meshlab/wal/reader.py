@@ -22,6 +22,7 @@ from meshlab.errors import storage_errors
 from meshlab.jsontext import NotJson, parse_json
 from meshlab.wal.chain import LONG_AGO, MIDDLE, ORIGIN, UNKNOWN, Cursor
 from meshlab.wal.classify import Classified, classify
+from meshlab.wal.files import open_regular
 from meshlab.wal.frame import LINE_START, MAX_FRAME, SUM_ENDING, SUM_KEY, ends_as_member, is_member, read_tail
 from meshlab.wal.gather import Stretch, is_utf8
 from meshlab.wal.lines import PAD, Block, Claim, Digests, Reject, md5_digests
@@ -101,7 +102,7 @@ class SegmentScan:
 
     def __iter__(self) -> Iterator[Block]:
         self.end = self.start
-        with storage_errors("read", self.path), open(self.path, "rb", buffering=0) as file:
+        with storage_errors("read", self.path), open(self.path, "rb", 0, opener=open_regular) as file:
             size = os.fstat(file.fileno()).st_size
             for stretch in self._stretches(file, size):
                 yield self._take(classify(stretch, self.end, self.digests))
@@ -309,7 +310,7 @@ def _has_hole(reject: Reject, nul_line: int) -> bool:
 def _is_being_written(lock: Path, file: Any, size: int) -> bool:
     """Whether a writer holds the lock, or has written since ``size`` was taken."""
     try:
-        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_regular(lock, os.O_RDONLY)
     except OSError:
         return bool(os.fstat(file.fileno()).st_size != size)
     try:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from meshlab.errors import storage_errors
 from meshlab.wal.chain import MIDDLE
 from meshlab.wal.classify import classify
+from meshlab.wal.files import open_regular
 from meshlab.wal.frame import MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, read_frame, read_tail
 from meshlab.wal.gather import Stretch
 from meshlab.wal.lines import padded
@@ -238,7 +239,7 @@ def _size(path: Path) -> tuple[int, bool]:
 @contextmanager
 def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
     """The bytes of a file, mapped; an empty file cannot be."""
-    with storage_errors("read", path), open(path, "rb") as file:
+    with storage_errors("read", path), open(path, "rb", opener=open_regular) as file:
         try:
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:

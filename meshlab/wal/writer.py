@@ -95,6 +95,8 @@ class Writer:
     def append(self, event: Event, *, key: str | None = None) -> Receipt:
         """Append one event; returns when it is as durable as the writer promises.
 
+        ``key`` is kept with the event for readers who look for repeats; the log does not.
+
         Raises ``BadEvent`` before anything is written, ``WriteFailed`` when the outcome
         is unknown, ``WalPoisoned`` after that.
         """

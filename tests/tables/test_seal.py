@@ -16,7 +16,7 @@ from meshlab.tables.events import load_user
 from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.seal import seal
 from meshlab.tables.sealed import description_path, look_at_source, pack, read_description, sealed_path, unpack
-from meshlab.testing import FailingFiles, LogBuilder, RecordingFiles
+from meshlab.testing import FailingFiles, LogBuilder, RecordingFiles, build_store
 from meshlab.times import midnight
 
 from .logs import DAYS, HOUR, mixed_log
@@ -254,3 +254,19 @@ def test_leftovers_of_a_killed_sealing_are_deleted_and_young_ones_stay(root):
 def test_too_many_reject_bytes_are_not_sealed(root, monkeypatch):
     monkeypatch.setattr(sealing, "_MOST_RAW", 10)
     assert [file.segment for file in seal(root, "u1")] == [DAYS[0]]
+
+
+def test_sealing_again_replaces_a_copy_whose_pages_are_damaged(tmp_path):
+    build_store(tmp_path / "store", users=["ann"], days=3, events=300, seed=5)
+    root = tmp_path / "store" / "ann"
+    copies = {row.segment for row in seal(root, "ann")}
+    day = min(copies)
+    path = root / "sealed" / f"wal-{day}.parquet"
+    data = bytearray(path.read_bytes())
+    status = path.stat()
+    data[len(data) // 3] ^= 0x10
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert [row.segment for row in seal(root, "ann")] == [day]
+    assert load_user(root, "ann", progress=False).to_arrow().num_rows == 300
+    assert seal(root, "ann") == []

@@ -123,3 +123,12 @@ def test_a_seq_no_reader_takes_is_refused_before_a_byte_is_written(tmp_path):
     assert (tmp_path / "wal-20250707.log").stat().st_size > size
     assert verify(tmp_path).events >= 2
     writer.close()
+
+
+def test_a_pipe_or_a_link_in_place_of_a_segment_is_not_read(tmp_path):
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        root = tmp_path / f"store{make is os.mkfifo}" / "ann"
+        root.mkdir(parents=True)
+        make(root / "wal-20250707.log")
+        with pytest.raises(StorageError, match="wal-20250707"):
+            verify(root)
