@@ -74,14 +74,11 @@ def _totals_by_arrow(inputs: Inputs) -> Any:
     import pyarrow.compute as pc
 
     events = inputs.sealed_user.events(columns=("ts", "op", "nbytes"), progress=False).to_arrow()
-    micros = events["ts"].cast(pa.int64())
-    hours = pc.multiply(pc.divide(micros, _HOUR), _HOUR).cast(pa.timestamp("us", "UTC"))
+    hours = pc.divide(events["ts"].cast(pa.int64()), _HOUR)
     table = pa.table({"hour": hours, "op": events["op"], "bytes": events["nbytes"]})
-    return (
-        table.group_by(["hour", "op"])
-        .aggregate([("bytes", "sum"), ("bytes", "count")])
-        .rename_columns(["hour", "op", "bytes", "events"])
-    )
+    totals = table.group_by(["hour", "op"]).aggregate([("bytes", "sum"), ("bytes", "count")])
+    starts = pc.multiply(totals["hour"], _HOUR).cast(pa.timestamp("us", "UTC"))
+    return pa.table({"hour": starts, "op": totals["op"], "bytes": totals["bytes_sum"], "events": totals["bytes_count"]})
 
 
 def _totals_by_sql(inputs: Inputs) -> Any:

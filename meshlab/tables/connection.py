@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from functools import lru_cache
 
@@ -42,3 +43,7 @@ def _set_up(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
 def _shared(process: int) -> duckdb.DuckDBPyConnection:
     """The DuckDB of a process; a forked child must not use its parent's."""
     return connect()
+
+
+# Before the interpreter takes its modules apart: DuckDB complains of what it finds then.
+atexit.register(_shared.cache_clear)
