@@ -101,20 +101,18 @@ def parse_canonical(text: Any) -> tuple[Any, Any]:
     >>> parse_canonical(rows)
     (array([1751875200137000]), array([ True]))
     """
-    digits = text.astype(np.int16) - 48
+    columns = np.ascontiguousarray(text.T)
+    digits = columns - 48  # what stands before the digits wraps around
     good = np.ones(len(text), bool)
     for column, char in _MARKS:
-        good &= text[:, column] == char
+        good &= columns[column] == char
     for column in _DIGIT_COLUMNS:
-        good &= (digits[:, column] >= 0) & (digits[:, column] <= 9)
+        good &= digits[column] <= 9
     numbers = {name: _number(digits, columns) for name, columns in _NUMBERS.items()}
-    year, month, day = numbers["year"], numbers["month"], numbers["day"]
-    good &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1)
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    good &= day <= _MONTH_DAYS[np.clip(month, 0, 12)] + (leap & (month == 2))
     good &= (numbers["hour"] <= 23) & (numbers["minute"] <= 59) & (numbers["second"] <= 59)
+    days, real = _dates(numbers["year"], numbers["month"], numbers["day"])
     seconds = (numbers["hour"] * 60 + numbers["minute"]) * 60 + numbers["second"]
-    return _days(year, month, day) * DAY + seconds * SECOND + numbers["micros"], good
+    return days * DAY + seconds * np.int64(SECOND) + numbers["micros"], good & real
 
 
 _MARKS = ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58), (19, 46), (26, 90))
@@ -132,10 +130,22 @@ _MONTH_DAYS = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
 def _number(digits: Any, columns: range) -> Any:
-    total = np.zeros(len(digits), np.int64)
+    total = np.zeros(digits.shape[1], np.int32)
     for column in columns:
-        total = total * 10 + digits[:, column]
+        total *= 10
+        total += digits[column]
     return total
+
+
+def _dates(year: Any, month: Any, day: Any) -> tuple[Any, Any]:
+    """Days since 1970, and which dates are real; one date in all rows is computed once."""
+    if len(year) > 1 and all((column == column[0]).all() for column in (year, month, day)):
+        days, real = _dates(year[:1], month[:1], day[:1])
+        return np.repeat(days, len(year)), np.repeat(real, len(year))
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    real = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1)
+    real &= day <= _MONTH_DAYS[np.clip(month, 0, 12)] + (leap & (month == 2))
+    return _days(year.astype(np.int64), month, day), real
 
 
 def _days(year: Any, month: Any, day: Any) -> Any:

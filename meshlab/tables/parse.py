@@ -9,6 +9,7 @@ their values from ``dialects.parse_event``.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -85,11 +86,12 @@ class Parser:
         """The columns of the plain rows, and a mask of the rows to parse again."""
         start, stop = block.event_start + HEAD, block.event_stop - 1
         is_record = block.plain & (block.op < DELETE)
+        screening = self._helper.submit(count_keys, block.data, start, stop)
         found = self._from_json(block.data, start, stop, is_record)
+        seen, doubtful = screening.result()
         if found is None:
             return {}, np.ones(len(start), bool)
         fields = _fields_of(found)
-        seen, doubtful = count_keys(block.data, start, stop)
         lists, strict = _read_lists(_fields_of(fields["emotional_signature"])[_RAW_LIST])
         agreed = is_record & strict & ~doubtful & (seen == _count_values(fields)) & _is_sound(fields)
         columns = {name: fields[name] for name in self._wanted}
@@ -117,6 +119,10 @@ class Parser:
             return self._run(query, views(data, start, stop, rows)).to_numpy(zero_copy_only=False)
         except duckdb.Error:
             return np.zeros(len(rows), bool)
+
+    @cached_property
+    def _helper(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix="meshlab-screen")
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
@@ -206,7 +212,8 @@ def _is_finite(fields: dict[str, pa.Array]) -> Any:
     finite: Any = True
     for array in fields.values():
         if pa.types.is_float64(array.type):
-            finite = finite & np.isfinite(array.fill_null(0.0).to_numpy())
+            held = np.frombuffer(array.buffers()[1], np.float64)[array.offset : array.offset + len(array)]
+            finite = finite & (np.isfinite(held) | (_is_given(array) == 0))
         elif pa.types.is_struct(array.type):
             finite = finite & _is_finite(_fields_of(array))
     return finite

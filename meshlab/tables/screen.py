@@ -45,12 +45,11 @@ def count_keys(data: Any, start: Any, stop: Any) -> tuple[Any, Any]:
     for low in range(_MARGIN, len(data) - _MARGIN, _STEP):
         part = data[low : min(low + _STEP, len(data) - _MARGIN)]
         before = data[low - 1 : low - 1 + len(part)]
-        colon, white = part == _COLON, before <= _SPACE
+        colon = part == _COLON
         at = np.flatnonzero((before == _QUOTE) & colon) + low
         keys.append(at)
         doubts.append(_misfits(data, at))
-        closing = (part | 0x20) == _BRACE
-        spaced = (white & (colon | closing)) | (closing & (before == _COMMA))
+        spaced = (colon | ((part | 0x20) == _BRACE)) & ((before <= _SPACE) | (before == _COMMA))
         if spaced.any():
             doubts.append(_badly_spaced(data, np.flatnonzero(spaced) + low))
     edges = np.searchsorted(np.concatenate(keys), np.stack([start, stop], axis=1).ravel()).reshape(-1, 2)
@@ -131,8 +130,8 @@ def _misfits(data: Any, colon: Any) -> Any:
     for place in range(4):
         tail[:, place] = data[colon - (5 - place)]
     ending = tail.view("<u4").ravel()
-    slot = ending * _MULTIPLIER >> np.uint32(32 - _BITS)
-    good = (_NAMES[slot] == ending) & _ALLOWED[slot << np.uint32(8) | data[colon + 1]]
+    slot = (ending * _MULTIPLIER >> np.uint32(32 - _BITS)).astype(np.intp)
+    good = (_NAMES[slot] == ending) & _ALLOWED[slot << 8 | data[colon + 1]]
     counts = colon[ending == _COUNT_ENDING]
     return np.concatenate([colon[~good], counts[~_is_whole_number(data, counts + 1)]])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ from meshlab.wal.reader import Part, SegmentScan, scan_segment
 
 T = TypeVar("T")
 
-_STRETCH = 32 << 20
-"""Bytes of a log per block: enough for a query to keep all cores busy."""
+_STRETCH = 16 << 20
+"""Bytes of a log per block: enough for a query to keep all cores busy, few enough for the cache."""
 
 
 class Rows(NamedTuple):
@@ -114,10 +115,10 @@ class RawSegment:
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each next one being made in a background thread meanwhile."""
+    """The items, the next two being made in a background thread meanwhile."""
     done: Any = object()
     with ThreadPoolExecutor(1, thread_name_prefix="meshlab-read") as pool:
-        coming = pool.submit(next, items, done)
-        while (item := coming.result()) is not done:
-            coming = pool.submit(next, items, done)
+        coming = deque(pool.submit(next, items, done) for _ in range(2))
+        while (item := coming.popleft().result()) is not done:
+            coming.append(pool.submit(next, items, done))
             yield item

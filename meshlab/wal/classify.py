@@ -16,7 +16,7 @@ from meshlab.jsontext import NotJson, parse_json
 from meshlab.times import DAY, midnight
 from meshlab.wal.chain import Cursor, Links, follow
 from meshlab.wal.columns import Framed, read_framed
-from meshlab.wal.frame import PREV_KEY, SUM_ENDING
+from meshlab.wal.frame import SUM_ENDING
 from meshlab.wal.gather import (
     Loose,
     Stretch,
@@ -37,7 +37,6 @@ from meshlab.wal.lines import (
     Lines,
     Reject,
     find_lines,
-    hex_at,
     hex_digests,
     md5_digests,
     read_endings,
@@ -96,13 +95,10 @@ def _valid_frames(lines: Lines, endings: Endings, digests: Digests) -> _Frames:
     members = np.concatenate([[0], np.cumsum(endings.member)])
     complete = (first >= 0) & (members[last] - members[np.maximum(first, 0)] == last - first)
     first, last = first[complete], last[complete]
-    stop = lines.stop[last]
-    told = hex_at(lines, stop - 18)
-    holds = hex_digests(digests(lines.data, lines.start[first], stop - SUM_ENDING)) == told
-    first, last, stop = first[holds], last[holds], stop[holds]
+    holds = hex_digests(digests(lines.data, lines.start[first], lines.stop[last] - SUM_ENDING)) == endings.sum[last]
+    first, last = first[holds], last[holds]
     seq = endings.seq[last]
-    prev = hex_at(lines, stop - 2 * SUM_ENDING + len(PREV_KEY))
-    return _Frames(first, last, Links(seq - (last - first), seq, prev, told[holds]))
+    return _Frames(first, last, Links(seq - (last - first), seq, endings.prev[last], endings.sum[last]))
 
 
 def _covered(count: int, first: Any, last: Any) -> Any:

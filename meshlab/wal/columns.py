@@ -13,10 +13,13 @@ import numpy as np
 from meshlab.dialects import DELETE, INSERT, OTHER, UPDATE
 from meshlab.times import parse_canonical
 from meshlab.wal.frame import EVENT_KEY, EVENT_START, KEY_KEY, LINE_START, MAX_KEY, TIME_LENGTH
-from meshlab.wal.lines import NO_TIME, Lines
+from meshlab.wal.lines import NO_TIME, Lines, windows, word_at
+
+_HEAD = EVENT_START + 11
+"""Bytes looked at from a line's start: up to the brace or quote behind the op."""
 
 SHORTEST = EVENT_START + 16
-"""No regular line of ours is shorter: room for every look at its beginning."""
+"""No regular line of ours is shorter."""
 
 
 class Framed(NamedTuple):
@@ -38,48 +41,42 @@ class Framed(NamedTuple):
 def read_framed(lines: Lines, rows: Any, body: Any) -> Framed:
     """Columns of the framed lines ``rows``; ``body`` is where their ``,"seq":`` starts."""
     start = lines.start[rows]
-    regular = (body - start > SHORTEST) & _has_layout(lines, start)
-    time, canonical = _times(lines, start, regular)
+    head = windows(lines.data, start, _HEAD)
+    regular = (body - start > SHORTEST) & _has_layout(head)
+    time, canonical = parse_canonical(head[:, len(LINE_START) : len(LINE_START) + TIME_LENGTH])
     regular &= canonical
+    time = np.where(regular, time, NO_TIME)
     key_start, key_stop, event_stop = _keys(lines, start, body, regular)
     event_start = start + EVENT_START
-    op = _ops(lines, event_start, regular)
+    op = np.where(regular, _ops(head), np.int8(OTHER))
     plain = regular & (op != OTHER) & _closes(lines, op, event_start, event_stop)
     return Framed(time, op, event_start, event_stop, key_start, key_stop, plain, regular)
 
 
-def _has_layout(lines: Lines, start: Any) -> Any:
+def _has_layout(head: Any) -> Any:
     """Whether the fixed bytes around the time are ours."""
-    start = np.minimum(start, len(lines.data) - SHORTEST)
-    after_time = start + len(LINE_START) + TIME_LENGTH
+    after_time = len(LINE_START) + TIME_LENGTH
     return (
-        lines.word_is(start, LINE_START[:8])
-        & lines.word_is(start + 6, LINE_START[6:])
-        & lines.word_is(after_time, EVENT_KEY[:8])
-        & lines.word_is(after_time + 2, EVENT_KEY[2:])
+        word_at(head, 0, LINE_START[:8])
+        & word_at(head, 6, LINE_START[6:])
+        & word_at(head, after_time, EVENT_KEY[:8])
+        & word_at(head, after_time + 2, EVENT_KEY[2:])
     )
 
 
-def _times(lines: Lines, start: Any, regular: Any) -> tuple[Any, Any]:
-    window = np.lib.stride_tricks.sliding_window_view(lines.data, TIME_LENGTH)
-    time, canonical = parse_canonical(window[np.where(regular, start + len(LINE_START), 0)])
-    return np.where(canonical & regular, time, NO_TIME), canonical
-
-
-def _ops(lines: Lines, event_start: Any, regular: Any) -> Any:
+def _ops(head: Any) -> Any:
     """The op of each row by the head of its event; the third byte says which to expect."""
-    at = np.where(regular, event_start, 0)
-    op = _OP_OF_LETTER[lines.data[at + 2]]
-    same = (lines.words[at] == _HEAD_WORDS[0, op]) & (lines.words[at + 3] == _HEAD_WORDS[1, op])
-    return np.where(regular & same, op, np.int8(OTHER))
+    op = _OP_OF_LETTER[head[:, EVENT_START + 2]]
+    for known, text in _HEADS.items():
+        same = word_at(head, EVENT_START, text[:8]) & word_at(head, EVENT_START + 3, text[3:])
+        op[(op == known) & ~same] = OTHER
+    return op
 
 
 _HEADS = {INSERT: b'{"Insert":{', UPDATE: b'{"Update":{', DELETE: b'{"Delete":"'}
 _OP_OF_LETTER = np.full(256, OTHER, np.int8)
-_HEAD_WORDS = np.zeros((2, OTHER + 1), "<u8")
-for _op, _head in _HEADS.items():
-    _OP_OF_LETTER[_head[2]] = _op
-    _HEAD_WORDS[:, _op] = int.from_bytes(_head[:8], "little"), int.from_bytes(_head[3:], "little")
+for _op, _text in _HEADS.items():
+    _OP_OF_LETTER[_text[2]] = _op
 
 
 def _closes(lines: Lines, op: Any, event_start: Any, event_stop: Any) -> Any:
@@ -110,7 +107,7 @@ def _keys(lines: Lines, start: Any, body: Any, regular: Any) -> tuple[Any, Any, 
             continue
         length = stop - low - at - len(KEY_KEY)
         begin = body[pending] - 1 - length - len(KEY_KEY)
-        same = (begin > start[pending]) & lines.word_is(np.maximum(begin, 0), KEY_KEY)
+        same = (begin > start[pending]) & word_at(windows(lines.data, np.maximum(begin, 0), 8), 0, KEY_KEY)
         same[0] = True
         rows = pending[same]
         event_stop[rows] = begin[same]

@@ -5,7 +5,6 @@ They are few in a log of ours, and each goes through the Python decoder.
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -241,15 +240,30 @@ def reject_lines(work: Work, start: int, end: int, kind: str, reason: str) -> No
 
 
 def is_utf8(text: memoryview) -> bool:
-    decoder = _utf8_decoder()
+    """Whether the bytes are UTF-8 text.
+
+    >>> is_utf8(memoryview("é".encode())), is_utf8(memoryview(b"\\xe9"))
+    (True, False)
+    """
+    if len(text) >= _MANY:
+        return _is_utf8_by_arrow(text)
     try:
-        for at in range(0, len(text), _CACHED):
-            decoder.decode(text[at : at + _CACHED])
-        decoder.decode(b"", final=True)
+        str(text, "utf-8")
     except UnicodeDecodeError:
         return False
     return True
 
 
-_utf8_decoder = codecs.getincrementaldecoder("utf-8")
-_CACHED = 64 << 10
+_MANY = 1 << 20
+"""Bytes from which Arrow, which makes no string of them, is worth its import."""
+
+
+def _is_utf8_by_arrow(text: memoryview) -> bool:
+    import pyarrow as pa
+
+    offsets = pa.py_buffer(np.array([0, len(text)], np.int64))
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(text)]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True

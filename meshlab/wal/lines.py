@@ -1,7 +1,8 @@
 """Lines of a log as numpy columns: where they are, and what their ends say of frames.
 
 Everything here is vectorised over a buffer that carries ``PAD`` zero bytes behind its
-last byte, so that eight bytes may be looked at from any position.
+last byte.  What is looked at more than once is copied out first, one ``Window`` per
+line: the bytes of a stretch do not stay in the cache, those of the windows do.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _TRIMMED = 8
 """Bytes of white space taken off all lines at a time; longer runs are rare and go line by line."""
 
 DIALECTS = ("meshlab", "gateway", "bare", "other")
-PAD = 64
+PAD = 128
 
 Digests = Callable[[Any, Any, Any], Any]
 """``(data, starts, stops) -> uint64``: the first 8 MD5 bytes, little-endian, of each slice."""
@@ -84,7 +85,6 @@ class Lines:
     """Physical lines of a buffer: ``start``, ``stop`` (without line end), ``end`` (with it)."""
 
     data: Any  # uint8, padded
-    words: Any  # uint64 at every byte position of data
     start: Any  # int64
     stop: Any  # int64: behind the last byte that is no white space
     end: Any  # int64
@@ -92,9 +92,21 @@ class Lines:
     def __len__(self) -> int:
         return len(self.start)
 
-    def word_is(self, position: Any, word: bytes) -> Any:
-        """Whether the eight bytes at each position are ``word``."""
-        return self.words[position] == int.from_bytes(word, "little")
+
+def windows(data: Any, at: Any, width: int) -> Any:
+    """The ``width`` bytes from each position, as the rows of a new uint8 matrix.
+
+    >>> windows(np.frombuffer(b"one two", np.uint8), np.array([4, 0]), 3).tobytes()
+    b'twoone'
+    """
+    items = np.ndarray(shape=(len(data) - width + 1,), dtype=f"V{width}", buffer=data, strides=(1,))
+    return items[at].view(np.uint8).reshape(-1, width)
+
+
+def word_at(rows: Any, column: int, word: bytes) -> Any:
+    """Whether the eight bytes of ``word`` stand at a column of each row of a matrix."""
+    found = np.ascontiguousarray(rows[:, column : column + 8]).view("<u8").ravel()
+    return found == int.from_bytes(word, "little")
 
 
 def padded(data: bytes) -> Any:
@@ -114,8 +126,7 @@ def find_lines(data: Any, size: int) -> Lines:
         newlines = np.append(newlines, size)
     end = np.minimum(newlines + 1, size)
     start = np.concatenate([[0], newlines[:-1] + 1]) if len(newlines) else newlines
-    words = np.ndarray(shape=(len(data) - 7,), dtype="<u8", buffer=data, strides=(1,))
-    return Lines(data, words, start, _trim(data, start, newlines), end)
+    return Lines(data, start, _trim(data, start, newlines), end)
 
 
 def _positions(data: Any, size: int, byte: int) -> Any:
@@ -141,13 +152,18 @@ def _trim(data: Any, start: Any, stop: Any) -> Any:
     return stop
 
 
+_TAIL = 104
+"""Bytes looked at before a line's end: no numbers of a frame and names around them are longer."""
+
+
 @dataclass(slots=True)
 class Endings:
     """What the ends of lines say, one row per line.
 
     ``closes``: the line has a sum ending; ``whole``: and all before it is well formed;
     ``member``: the line has a ``seq`` and no sum ending.  ``body`` is the position where
-    the line's ``,"seq":`` starts; numbers are 0 where they are not given.
+    the line's ``,"seq":`` starts; numbers are 0 where they are not given.  ``prev`` and
+    ``sum`` are the hex digits (S16) that stand where those of a whole line do.
     """
 
     closes: Any
@@ -156,63 +172,74 @@ class Endings:
     seq: Any
     n: Any
     body: Any
+    prev: Any
+    sum: Any
 
 
 def read_endings(lines: Lines) -> Endings:
-    """Read ``seq``, ``n`` and the position of the frame fields of every line."""
-    count = len(lines)
+    """Read ``seq``, ``n``, the sums and the position of the frame fields of every line."""
+    tail = _tails(lines)
     room = lines.stop - lines.start
-    closes = np.zeros(count, bool)
-    rows = np.flatnonzero(room >= SUM_ENDING)
-    stop = lines.stop[rows]
-    closes[rows] = (
-        lines.word_is(stop - SUM_ENDING, SUM_KEY) & _byte_is(lines, stop - 2, b'"') & _byte_is(lines, stop - 1, b"}")
+    closes = (
+        (room >= SUM_ENDING)
+        & word_at(tail, _TAIL - SUM_ENDING, SUM_KEY)
+        & (tail[:, _TAIL - 2] == _QUOTE)
+        & (tail[:, _TAIL - 1] == _BRACE)
     )
+    whole = closes & (room > 2 * SUM_ENDING) & word_at(tail, _PREV, PREV_KEY[:8])
+    whole &= (tail[:, _PREV + 8] == _QUOTE) & (tail[:, _PREV + 25] == _QUOTE)
+    member = ~closes & (room > len(SEQ_KEY) + 1) & (tail[:, _TAIL - 1] == _BRACE) & _is_digit(tail[:, _TAIL - 2])
 
-    seq, n, body = np.zeros(count, np.int64), np.zeros(count, np.int64), lines.stop.copy()
-    whole = closes & (room > 2 * SUM_ENDING)
+    seq, n, before = np.zeros(len(lines), np.int64), np.zeros(len(lines), np.int64), np.full(len(lines), _TAIL)
+    least = np.maximum(_TAIL - room, 0)
     rows = np.flatnonzero(whole)
-    at = lines.stop[rows] - 2 * SUM_ENDING
-    good = lines.word_is(at, PREV_KEY[:8]) & _byte_is(lines, at + 8, b'"') & _byte_is(lines, at + 25, b'"')
-    n[rows], at, counted = _read_number(lines, at, rows, COUNT_KEY)
-    seq[rows], at, numbered = _read_number(lines, at, rows, SEQ_KEY)
-    whole[rows] = good & counted & numbered & (n[rows] > 0)
-    body[rows] = at
+    count, at, counted = _read_number(tail, rows, np.full(len(rows), _PREV), least, COUNT_KEY)
+    number, at, numbered = _read_number(tail, rows, at, least, SEQ_KEY)
+    good = counted & numbered & (count > 0)
+    whole[rows[~good]] = False
+    seq[rows], n[rows], before[rows] = number, count, at
 
-    member = ~closes & (room > len(SEQ_KEY) + 1)
     rows = np.flatnonzero(member)
-    ends = lines.stop[rows] - 1
-    rows = rows[_byte_is(lines, ends, b"}") & _is_digit(lines.data[ends - 1])]
-    number, at, numbered = _read_number(lines, lines.stop[rows] - 1, rows, SEQ_KEY)
-    member[:] = False
-    member[rows[numbered]] = True
-    seq[rows[numbered]], body[rows[numbered]] = number[numbered], at[numbered]
-    return Endings(closes, whole, member, seq, n, body)
+    number, at, numbered = _read_number(tail, rows, np.full(len(rows), _TAIL - 1), least, SEQ_KEY)
+    member[rows[~numbered]] = False
+    rows = rows[numbered]
+    seq[rows], before[rows] = number[numbered], at[numbered]
+    hexes = (_hex(tail, _PREV + len(PREV_KEY)), _hex(tail, _TAIL - SUM_ENDING + len(SUM_KEY)))
+    return Endings(closes, whole, member, seq, n, lines.stop - _TAIL + before, *hexes)
 
 
-def _byte_is(lines: Lines, position: Any, byte: bytes) -> Any:
-    return lines.data[position] == byte[0]
+_PREV = _TAIL - 2 * SUM_ENDING
+_QUOTE, _BRACE = b'"}'
+
+
+def _tails(lines: Lines) -> Any:
+    """The last bytes of each line, of short ones with what stands before them."""
+    at = lines.stop - _TAIL
+    tail = windows(lines.data, np.maximum(at, 0), _TAIL)
+    for row in np.flatnonzero(at < 0).tolist():  # at the very start of the data
+        tail[row] = np.roll(tail[row], -at[row])
+    return tail
 
 
 def _is_digit(byte: Any) -> Any:
     return (byte >= 0x30) & (byte <= 0x39)
 
 
-def _read_number(lines: Lines, stop: Any, rows: Any, name: bytes) -> tuple[Any, Any, Any]:
-    """Read ``<name><digits>`` backwards from each stop.
+def _read_number(tail: Any, rows: Any, stop: Any, least: Any, name: bytes) -> tuple[Any, Any, Any]:
+    """Read ``<name><digits>`` backwards from a column of each of the rows.
 
-    Returns the numbers, the positions where the names start, and which rows hold both.
+    Nothing before the column ``least`` is looked at.  Returns the numbers, the columns
+    where the names start, and which rows hold both.
     """
-    value = np.zeros(len(stop), np.int64)
-    at = stop.copy()
-    floor = lines.start[rows] + len(name)
+    text, place = tail.ravel(), rows * _TAIL
+    value, at, floor = np.zeros(len(rows), np.int64), stop.copy(), least[rows] + len(name)
     active: Any = slice(None)
     scale = 1
     for _ in range(MAX_SEQ_DIGITS):
-        byte = lines.data[np.maximum(at[active] - 1, 0)]
-        digit = _is_digit(byte) & (at[active] > floor[active])
+        byte = text[(place + at - 1)[active]]
+        digit = _is_digit(byte) & (at > floor)[active]
         if not digit.all():
-            active = np.arange(len(stop))[active][digit]
+            active = np.arange(len(rows))[active][digit]
             byte = byte[digit]
         if not len(byte):
             break
@@ -220,19 +247,15 @@ def _read_number(lines: Lines, stop: Any, rows: Any, name: bytes) -> tuple[Any, 
         at[active] -= 1
         scale *= 10
     before = np.maximum(at - len(name), 0)
-    named = (lines.words[before] & _mask(len(name))) == int.from_bytes(name, "little")
-    return value, before, named & (at < stop)
+    named = np.ones(len(rows), bool)
+    for index, byte in enumerate(name):
+        named &= text[place + before + index] == byte
+    return value, before, named & (at < stop) & (at >= floor)
 
 
-def _mask(count: int) -> Any:
-    """Keeps the first ``count`` bytes of a word."""
-    return np.uint64((1 << 8 * count) - 1)
-
-
-def hex_at(lines: Lines, position: Any) -> Any:
-    """Sixteen bytes from each position, as an ``S16`` array."""
-    pair = np.stack([lines.words[position], lines.words[position + 8]], axis=1)
-    return np.ascontiguousarray(pair).view("S16").ravel()
+def _hex(rows: Any, column: int) -> Any:
+    """Sixteen bytes of each row, as an ``S16`` array."""
+    return np.ascontiguousarray(rows[:, column : column + 16]).view("S16").ravel()
 
 
 _HEX = np.array([int.from_bytes(b"%02x" % value, "little") for value in range(256)], "<u2")
