@@ -128,7 +128,8 @@ class GroupCommit:
     def _lead(self) -> None:
         """Commit what waits, give the lead to the next that came meanwhile, wake the rest."""
         try:
-            self._gather()
+            if self._crowd >= _CROWD:
+                self._gather()
             with self._mutex:
                 self._take_batch()
             self._commit(self._batch)
@@ -139,8 +140,6 @@ class GroupCommit:
 
     def _gather(self) -> None:
         """After a large batch give its threads a moment to come back; a thread alone never waits."""
-        if self._crowd < _CROWD:
-            return
         end = time.perf_counter() + _MOMENT
         while 2 * len(self._queue) < self._crowd and time.perf_counter() < end:
             time.sleep(0)
@@ -156,7 +155,8 @@ class GroupCommit:
                 with suppress(OSError):
                     self._afterwards()
                 self._afterwards = None
-            leader = _link(self._batch, heir)
+            alone = heir is None and len(self._batch) == 1
+            leader = None if alone else _link(self._batch, heir)
             # Nothing is called between the two: a signal finds both done or neither.
             self._batch, self._busy = [], heir is not None
         if leader is not None:

@@ -110,11 +110,14 @@ def write_frame(events: Sequence[bytes], time: str, *, seq: int, prev: bytes, ke
         parts[-1] = ending
         body = b"".join(parts)
     if len(body) + SUM_ENDING + 1 > MAX_FRAME:
-        raise FrameTooLarge(
-            f"the batch of {len(events)} events makes a frame of {len(body)} bytes; the limit is {MAX_FRAME}"
-        )
+        raise too_large(len(events), len(body))
     digest = frame_sum(body)
     return Frame(body + SUM_KEY + digest + b'"}\n', seq, last, digest)
+
+
+def too_large(count: int, size: int) -> FrameTooLarge:
+    """The error about a batch of ``count`` events whose frame would have ``size`` bytes."""
+    return FrameTooLarge(f"the batch of {count} events makes a frame of {size} bytes; the limit is {MAX_FRAME}")
 
 
 def read_frame(data: bytes) -> Tail | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from meshlab.wal.frame import frame_sum
 _RECORD = 128
 _SIZE = 2 * _RECORD
 _NOTHING = b" " * (_RECORD - 1) + b"\n"
+_GRAIN = 50_000_000
+"""Nanoseconds within which two changes of a directory may bear the same time."""
 
 
 class Hint(NamedTuple):
@@ -46,6 +49,7 @@ class LockFile:
 
     def __init__(self, path: Path, files: Files) -> None:
         self._path = path
+        self._directory = str(path.parent)
         self._files = files
         self._open()
 
@@ -53,20 +57,30 @@ class LockFile:
         self._fd = self._files.open(self._path, os.O_RDWR | os.O_CREAT)
         self._written = b""
         self._view: mmap.mmap | None = None
+        self._seen = 0
 
-    def acquire(self) -> None:
-        """Wait for the exclusive lock of the file that has the name now."""
+    def acquire(self) -> bool:
+        """Wait for the exclusive lock of the file that has the name now.
+
+        Returns whether a name in the directory may have changed since the last time.
+        """
         while True:
             if self._fd < 0:
                 self._open()
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             status = os.fstat(self._fd)
-            if self._is_named(status):
+            time_of_change = os.stat(self._directory).st_mtime_ns
+            changed = time_of_change != self._seen
+            if not changed or self._is_named(status):
                 break
             # Somebody deleted or moved the file: a lock on it excludes nobody.
             self.close()
+        if changed:
+            # A change within the clock's grain would not show: then look again next time.
+            self._seen = time_of_change if time.time_ns() - time_of_change > _GRAIN else 0
         if status.st_size < _SIZE or self._view is None:
             self._prepare(status.st_size)
+        return changed
 
     def _is_named(self, status: os.stat_result) -> bool:
         try:
@@ -87,7 +101,7 @@ class LockFile:
 
     def is_as_written(self) -> bool:
         """Whether the file still holds what this object wrote last: a valid hint, no poison."""
-        return self._records[:] == self._written
+        return self._view is not None and self._view[:] == self._written
 
     def read(self) -> tuple[Hint | None, Poison | None]:
         """What the file tells; a record that fails its check tells nothing."""

@@ -17,12 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from meshlab.errors import BadEvent, FrameTooLarge, StorageError, WalPoisoned, WriteFailed, storage_errors
+from meshlab.errors import BadEvent, StorageError, WalPoisoned, WriteFailed, storage_errors
 from meshlab.events import MeshEvent, encode_event, encode_events
 from meshlab.times import DAY, day_of, format_time, midnight
 from meshlab.wal.commit import GroupCommit, Receipt, Request
 from meshlab.wal.files import REAL_FILES, Files
-from meshlab.wal.frame import EVENT_START, MAX_FRAME, MAX_SEQ_DIGITS, check_key, read_tail, write_frame
+from meshlab.wal.frame import EVENT_START, MAX_FRAME, MAX_SEQ_DIGITS, check_key, read_tail, too_large, write_frame
 from meshlab.wal.lock import Hint, LockFile, Poison
 from meshlab.wal.paths import LOCK, segment_days, segment_name
 from meshlab.wal.recovery import LogEnd, find_end, look_behind
@@ -64,7 +64,6 @@ class Writer:
         if durability not in ("commit", "os"):
             raise ValueError(f"durability is 'commit' or 'os', not {durability!r}")
         self.root = Path(root)
-        self._path = str(self.root)
         self.durability = durability
         self._files = files
         self._clock = clock
@@ -78,7 +77,7 @@ class Writer:
         self._fd: int | None = None
         self._day: str | None = None
         self._end: LogEnd | None = None
-        self._listed = 0
+        self._relist = True
         self._newest = ""
         self._synced = 0
         self._named: str | None = None
@@ -100,9 +99,7 @@ class Writer:
         Raises ``BadEvent`` before anything is written, ``WriteFailed`` when the outcome
         is unknown, ``WalPoisoned`` after that.
         """
-        encoded = [encode_event(event)]
-        _refuse_too_large(encoded)
-        return self._submit(Request(encoded, check_key(key) if key is not None else None))
+        return self._submit(Request([encode_event(event)], check_key(key) if key is not None else None))
 
     def append_many(self, events: Iterable[Event], *, key: str | None = None) -> Receipt:
         """Append a batch as one frame: all of it or nothing is in the log.
@@ -112,7 +109,6 @@ class Writer:
         encoded = encode_events(list(events))
         if not encoded:
             raise BadEvent("the batch is empty")
-        _refuse_too_large(encoded)
         return self._submit(Request(encoded, check_key(key) if key is not None else None))
 
     def close(self) -> None:
@@ -121,7 +117,12 @@ class Writer:
         self._group.when_idle(self._close_files)
 
     def _submit(self, request: Request) -> Receipt:
-        self._check_process()
+        # Refused here, before even a directory is made: it fits no frame, whatever its seq.
+        size = request.nbytes + len(request.events) * _LEAST
+        if size > MAX_FRAME:
+            raise too_large(len(request.events), size)
+        if self._pid != os.getpid():
+            self._check_process()
         return self._group.submit(request)
 
     def _commit(self, batch: list[Request]) -> None:
@@ -149,7 +150,8 @@ class Writer:
 
     def _acquire(self, lock: LockFile) -> None:
         try:
-            lock.acquire()
+            if lock.acquire():
+                self._relist = True
         except OSError as error:
             # The next append starts anew; if the directory was deleted, it makes another.
             self._close_files()
@@ -202,13 +204,9 @@ class Writer:
 
     def _is_as_left(self, end: LogEnd) -> bool:
         """Whether the open segment has the size we left it with and is still the newest."""
-        return (
-            end.segment is not None
-            and not self._has_newer(end.segment)
-            and self._fd is not None
-            and self._day == end.segment
-            and os.fstat(self._fd).st_size == end.size
-        )
+        if end.segment is None or self._day != end.segment or (self._relist and self._has_newer(end.segment)):
+            return False
+        return self._fd is not None and self._newest <= end.segment and os.fstat(self._fd).st_size == end.size
 
     def _is_named(self) -> bool:
         """Whether the open segment is still the file that has its name."""
@@ -224,14 +222,11 @@ class Writer:
 
         Then also lets go of the open segment if it was deleted, moved or replaced.
         """
-        changed = os.stat(self._path).st_mtime_ns
-        if self._listed != changed:
+        if self._relist:
             if not self._is_named():
                 self._close_segment()
-            now = time.time_ns()
             self._newest = max(segment_days(self.root), default="")
-            # A change within the clock's grain would not show: then list again.
-            self._listed = changed if now - changed > 50_000_000 else 0
+            self._relist = False
         return self._newest > segment
 
     def _open_segment(self, day: str) -> int:
@@ -387,15 +382,6 @@ _FULL = (
 )
 
 
-def _refuse_too_large(events: list[bytes]) -> None:
-    """Refuse what cannot fit a frame whatever its seq: then not even a directory is made."""
-    size = sum(map(len, events)) + len(events) * _LEAST
-    if size > MAX_FRAME:
-        raise FrameTooLarge(
-            f"the batch of {len(events)} events makes a frame of {size} bytes; the limit is {MAX_FRAME}"
-        )
-
-
 def _refuse_past_last(seq: int) -> None:
     """Refuse a seq no reader takes: a frame with an impossible one stands in the log."""
     if seq >= 10**MAX_SEQ_DIGITS:
@@ -412,7 +398,6 @@ def _frames(batch: list[Request], end: LogEnd, time: str) -> tuple[bytes, list[t
     fails its own request only.
     """
     assert end.segment is not None
-    _refuse_past_last(end.seq + len(end.torn) + sum(len(request.events) for request in batch))
     parts = [b"\n"] if end.newline else []
     size, seq, total = end.size + len(parts), end.seq, end.sum
     for torn in end.torn:
@@ -429,4 +414,5 @@ def _frames(batch: list[Request], end: LogEnd, time: str) -> tuple[bytes, list[t
         parts.append(frame.data)
         receipts.append((request, Receipt(frame.first_seq, frame.last_seq, end.segment, size, len(frame.data))))
         size, seq, total = size + len(frame.data), frame.last_seq, frame.sum
+    _refuse_past_last(seq)
     return b"".join(parts), receipts, LogEnd(end.segment, size, seq, total, False, [], end.segment)
