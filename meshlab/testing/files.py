@@ -64,6 +64,18 @@ class WrappedFiles(Files):
         """Make a directory."""
         self.inner.mkdir(path)
 
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename a file or directory."""
+        self.inner.rename(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name."""
+        self.inner.link(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Take a name from a file."""
+        self.inner.unlink(path)
+
     def drop_writes(self, fd: int) -> None:
         """Let the disk at the bottom lose its unsynced bytes, if it is one that can."""
         if isinstance(self.inner, (ForgetfulFiles, WrappedFiles)):
@@ -139,6 +151,21 @@ class RecordingFiles(WrappedFiles):
         super().mkdir(path)
         self._note("mkdir", path)
 
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, and note the new name."""
+        super().rename(source, target)
+        self._note("rename", target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Link, and note the new name."""
+        super().link(source, target)
+        self._note("link", target)
+
+    def unlink(self, path: Path) -> None:
+        """Unlink, and note the name that is gone."""
+        super().unlink(path)
+        self._note("unlink", path)
+
     def _note(self, name: str, path: Path, size: int = 0) -> None:
         self.operations.append(Operation(name, path, size))
 
@@ -150,8 +177,8 @@ class PowerCut(Exception):
 class FailingFiles(WrappedFiles):
     """Fails the ``nth`` operation of a kind (from 1) on files whose name matches ``name``.
 
-    ``kind`` is ``open close write pwrite sync sync_directory mkdir`` or ``any`` (all but
-    ``close``).  ``error`` is an errno or an exception to raise.  ``forever`` fails every
+    ``kind`` is ``open close write pwrite sync sync_directory mkdir rename link unlink`` or
+    ``any`` (all but ``close``).  ``error`` is an errno or an exception to raise.  ``forever`` fails every
     later one too.  ``short=k`` writes only the first k bytes instead of failing.  A
     failed sync also drops the unsynced bytes (``ForgetfulFiles.drop_writes``).
     ``hits`` counts the faults: assert on it, or loop ``nth`` from 1 until it stays 0.
@@ -217,6 +244,21 @@ class FailingFiles(WrappedFiles):
         """Make a directory, or fail."""
         self._raise_if_due("mkdir", path)
         super().mkdir(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, or fail; it is the new name that must match."""
+        self._raise_if_due("rename", target)
+        super().rename(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Link, or fail; it is the new name that must match."""
+        self._raise_if_due("link", target)
+        super().link(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Unlink, or fail."""
+        self._raise_if_due("unlink", path)
+        super().unlink(path)
 
     def _due(self, kind: str, path: Path) -> bool:
         wanted = self.kind == kind or (self.kind == "any" and kind != "close")

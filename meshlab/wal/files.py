@@ -1,8 +1,8 @@
 """The one seam between the log and the operating system.
 
-The writer does every file operation that matters for durability through a ``Files``
-object.  ``meshlab.testing`` has one that forgets what was not synced and one that
-fails on purpose; they subclass this.
+Whatever must outlive a loss of power is done through a ``Files`` object.
+``meshlab.testing`` has one that forgets what was not synced and one that fails on
+purpose; they subclass this.
 """
 
 from __future__ import annotations
@@ -66,6 +66,18 @@ class Files:
     def mkdir(self, path: Path) -> None:
         """Create one directory; its parent must exist."""
         os.mkdir(path, 0o755)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file or directory another name, in place of what had it; durable once both parents are synced."""
+        os.replace(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name that nothing has yet; durable once its parent is synced."""
+        os.link(source, target, follow_symlinks=False)
+
+    def unlink(self, path: Path) -> None:
+        """Take a name from a file; durable once its parent is synced."""
+        os.unlink(path)
 
 
 REAL_FILES = Files()
