@@ -10,6 +10,8 @@
         WalPoisoned      an earlier write or sync failed: nothing is written until reopened
       DamageFound        bytes no reader may skip without being told to
       SnapshotError      a snapshot that cannot be trusted
+      NotRestorable      a moment or place no snapshot and log lead to any more
+      CheckpointBusy     another checkpoint or vacuum of the same user is at work
       InternalError      an invariant of meshlab itself does not hold
 
 Each has a message (what, where, expected and found) and a hint (what to do
@@ -96,6 +98,18 @@ class SnapshotError(MeshlabError):
     """A snapshot file that is cut, foreign, too new or damaged."""
 
     default_hint = "keep the file; the log itself is untouched and can be replayed alone"
+
+
+class NotRestorable(MeshlabError, LookupError):
+    """A moment, or a place in the log, that no snapshot and log lead to (any more)."""
+
+    default_hint = "see 'meshlab windows' for the moments that can be restored"
+
+
+class CheckpointBusy(MeshlabError):
+    """Another checkpoint or vacuum of the same user holds ``checkpoint.lock``."""
+
+    default_hint = "let it end, then try again; nothing was touched"
 
 
 class InternalError(MeshlabError):
