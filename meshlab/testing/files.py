@@ -44,11 +44,11 @@ class WrappedFiles(Files):
         self._paths.pop(fd, None)
         self.inner.close(fd)
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         """One write of the inner ``Files``."""
         return self.inner.write(fd, data)
 
-    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """One write at an offset."""
         return self.inner.pwrite(fd, data, offset)
 
@@ -124,13 +124,13 @@ class RecordingFiles(WrappedFiles):
         super().close(fd)
         self._note("close", path)
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         """Write, and note the bytes written."""
         done = super().write(fd, data)
         self._note("write", self.path(fd), done)
         return done
 
-    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """Write in place, and note the bytes written."""
         done = super().pwrite(fd, data, offset)
         self._note("pwrite", self.path(fd), done)
@@ -220,11 +220,11 @@ class FailingFiles(WrappedFiles):
         super().close(fd)
         self._raise_if_due("close", path)
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         """Write all, some, or fail."""
         return super().write(fd, self._cut("write", fd, data))
 
-    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """Write all, some, or fail."""
         return super().pwrite(fd, self._cut("pwrite", fd, data), offset)
 
@@ -270,7 +270,7 @@ class FailingFiles(WrappedFiles):
             self.hits += due
         return due
 
-    def _cut(self, kind: str, fd: int, data: bytes) -> bytes:
+    def _cut(self, kind: str, fd: int, data: bytes | memoryview) -> bytes | memoryview:
         if not self._due(kind, self.path(fd)):
             return data
         if self.short is None:

@@ -75,7 +75,7 @@ class ForgetfulFiles(Files):
                 self._note(fd, 0, len(self._files[_inode(fd)].durable))
         return fd
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         """Write at the descriptor's place (the end, with ``O_APPEND``)."""
         with self._lock:
             done = super().write(fd, data)
@@ -83,7 +83,7 @@ class ForgetfulFiles(Files):
             self._note(fd, stop - done, stop)
         return done
 
-    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """Write in place (Linux puts it at the end all the same when the descriptor has ``O_APPEND``)."""
         with self._lock:
             done = super().pwrite(fd, data, offset)

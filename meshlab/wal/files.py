@@ -40,11 +40,11 @@ class Files:
         """Close a descriptor."""
         os.close(fd)
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         """One ``write(2)``; returns the bytes written, which may be fewer."""
         return os.write(fd, data)
 
-    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """One ``pwrite(2)`` at an offset."""
         return os.pwrite(fd, data, offset)
 
