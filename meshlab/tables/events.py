@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 
 from meshlab.errors import MeshlabError
 from meshlab.records import FIELDS
-from meshlab.tables.load import Load, Moment, select
+from meshlab.tables.load import Load, Log, Moment, Piece, select
 from meshlab.tables.reports import reject_table, segment_table
 from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA
+from meshlab.wal.chain import ORIGIN, Cursor
+from meshlab.wal.reader import Part, Tally, total
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +91,18 @@ class Events:
         return _joined([_segments(load) for load in self._loads], SEGMENT_SCHEMA)
 
     @property
+    def end(self) -> Cursor:
+        """Where the log of the last user stands behind what was read."""
+        self._read()
+        return self._loads[-1].report.end if self._loads else ORIGIN
+
+    @property
+    def parts(self) -> list[Part]:
+        """What each piece that was read holds, in log order; rejects are not resolved yet."""
+        self._read()
+        return [part for load in self._loads for part in load.report.parts]
+
+    @property
     def damage(self) -> int:
         """Number of rejects and findings that are damage: all but torn tails."""
         self._read()
@@ -116,7 +130,12 @@ class Events:
 
 
 def _segments(load: Load) -> pa.Table:
-    whole = [part.tally for part in load.report.parts if part.tally.segment not in load.report.cut]
+    tallies: dict[str, Tally] = {}
+    for part in load.report.parts:
+        tally = part.tally
+        known = tallies.get(tally.segment)
+        tallies[tally.segment] = tally if known is None else total(known, tally)
+    whole = [tally for day, tally in sorted(tallies.items()) if day not in load.report.cut]
     return segment_table(load.uid, [(tally, tally.segment in load.report.sealed) for tally in whole])
 
 
@@ -169,7 +188,7 @@ def _given(name: str, value: Any) -> Any:
 
 
 def load_users(
-    roots: Sequence[tuple[Path, str]],
+    logs: Sequence[Log | tuple[Path, str]],
     *,
     columns: Iterable[str] | None = None,
     since: Moment | None = None,
@@ -178,13 +197,15 @@ def load_users(
     ids: Collection[str] | str | None = None,
     progress: bool = True,
 ) -> Events:
-    """The events of several users, given as (directory, uid); see ``load_user``."""
+    """The events of several users, each given as a ``Log``, of which directory and uid will do; see ``load_user``."""
     selection = select(columns, since, until, ops, ids)
     schema = pa.schema([EVENT_SCHEMA.field(name) for name in selection.columns])
-    return Events([Load(root, uid, selection, progress) for root, uid in roots], schema)
+    return Events([Load(Log(*log), selection, progress) for log in logs], schema)
 
 
-def load_user(root: Path, uid: str, **chosen: Any) -> Events:
+def load_user(
+    root: Path, uid: str, pieces: Sequence[Piece] | None = None, start: Cursor = ORIGIN, **chosen: Any
+) -> Events:
     """The events of the user whose directory is ``root``.
 
     ``columns`` are names of ``EVENT_SCHEMA``; ``since`` and ``until`` bound the
@@ -192,7 +213,10 @@ def load_user(root: Path, uid: str, **chosen: Any) -> Events:
     ``ids`` choose rows.  Raises ``MeshlabError`` for a name that does not exist, and
     while reading ``StorageError`` or ``NotFound``.
 
+    ``pieces`` are those of the log to read, in log order (all segments when none are
+    named); ``start`` is where the log stands before the first of them.
+
     With ``since``, segments that end before it are not read, so a frame repeated from
     one of them is recognised only by the last frame before the first segment read.
     """
-    return load_users([(root, uid)], **chosen)
+    return load_users([Log(root, uid, pieces, start)], **chosen)

@@ -26,7 +26,7 @@ from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.sealed import SealedSegment, find_sealed
 from meshlab.tables.segment import RawSegment, Rows
 from meshlab.times import DAY, midnight, parse_time
-from meshlab.wal.chain import MIDDLE, ORIGIN, Cursor
+from meshlab.wal.chain import MIDDLE, ORIGIN, Cursor, resumed
 from meshlab.wal.lines import Digests, Reject
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.reader import Part, resolve
@@ -37,6 +37,29 @@ Moment = datetime | str | int
 
 _REACH = 2 * DAY
 """Effective times in a segment end at its midnight plus this."""
+
+
+class Piece(NamedTuple):
+    """Bytes ``start`` to ``stop`` of a segment; None is its end, whatever that is when it is read.
+
+    A line begins at ``start``, its number is ``line``; no frame crosses either end.
+    ``after`` says which frame (seq and sum) stood before, when what stood there is gone.
+    """
+
+    segment: str
+    start: int = 0
+    stop: int | None = None
+    line: int = 1
+    after: tuple[int, bytes] | None = None
+
+
+class Log(NamedTuple):
+    """A user's log: its pieces in log order (None: all segments), and where it stands before them."""
+
+    root: Path
+    uid: str
+    pieces: Sequence[Piece] | None = None
+    start: Cursor = ORIGIN
 
 
 class Selection(NamedTuple):
@@ -96,11 +119,15 @@ def _micros(moment: Moment | None, name: str) -> int | None:
 
 @dataclass(slots=True)
 class Report:
-    """What one pass met: the segments read, the days whose copy was read, and the days left before their end."""
+    """What one pass met: the pieces read, in log order, and where the log stands behind them.
+
+    ``sealed`` are the days whose copy was read, ``cut`` those left before their end.
+    """
 
     parts: list[Part] = field(default_factory=list)
     sealed: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
+    end: Cursor = ORIGIN
 
 
 @dataclass(slots=True)
@@ -111,12 +138,16 @@ class Load:
     was abandoned does not change it.
     """
 
-    root: Path
-    uid: str
+    log: Log
     selection: Selection
     progress: bool = True
     digests: Digests = field(default_factory=DuckDigests)
     report: Report = field(default_factory=Report)
+
+    @property
+    def uid(self) -> str:
+        """Whose log it is."""
+        return self.log.uid
 
     @property
     def schema(self) -> pa.Schema:
@@ -125,7 +156,7 @@ class Load:
 
     @property
     def rejects(self) -> list[Reject]:
-        """The rejects of the segments read, with their final classes."""
+        """The rejects of the pieces read, with their final classes."""
         return resolve(self.report.parts)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -134,33 +165,36 @@ class Load:
         self.report = report
 
     def _pass(self, report: Report) -> Iterator[pa.RecordBatch]:
-        days = segment_days(self.root)
-        first = _first_needed(days, self.selection.since)
-        cursor = _cursor_before(self.root, days, first)
+        root = self.log.root
+        days = segment_days(root)
+        pieces = [Piece(day) for day in days] if self.log.pieces is None else self.log.pieces
+        first = _first_needed(pieces, self.selection.since)
+        cursor = _cursor_before(self.log, pieces, first)
         columns = _read_columns(self.selection)
         parser = Parser(columns)
-        names = Names(self.uid, days)
-        with _progress_bar(self, days[first:]) as bar:
-            for index in range(first, len(days)):
-                newest = index == len(days) - 1
-                segment = self._open(days[index], cursor, newest, parser, names, columns)
+        names = Names(self.uid, sorted({*days, *(piece.segment for piece in pieces)}))
+        with _progress_bar(self, pieces[first:]) as bar:
+            for piece in pieces[first:]:
+                newest = piece.stop is None and piece.segment == names.segments[-1]
+                segment = self._open(piece, resumed(cursor, piece.after), newest, parser, names, columns)
                 for batch in segment.batches(bar.update):
                     batch = _only_rows(batch, self.selection)
                     if batch.num_rows:
                         yield batch
-                cursor = segment.end
+                report.end = cursor = segment.end
                 if self._close(segment, report):
                     return
 
     def _open(
-        self, day: str, cursor: Cursor, newest: bool, parser: Parser, names: Names, columns: tuple[str, ...]
+        self, piece: Piece, cursor: Cursor, newest: bool, parser: Parser, names: Names, columns: tuple[str, ...]
     ) -> RawSegment | SealedSegment:
-        chosen = self.selection
+        root, chosen = self.log.root, self.selection
         rows = Rows(chosen.since, chosen.until, chosen.ops)
-        sealed = None if newest else find_sealed(self.root, day, cursor)
-        if sealed is not None:
+        sealed = None if newest or piece.start else find_sealed(root, piece.segment, cursor)
+        if sealed is not None and piece.stop in (None, sealed.description.source.size):
             return SealedSegment(sealed, names, columns, rows)
-        return RawSegment(self.root, day, cursor, newest, parser, names, columns, rows, self.digests)
+        place = {"offset": piece.start, "stop": piece.stop, "line": piece.line}
+        return RawSegment(root, piece.segment, cursor, newest, parser, names, columns, rows, self.digests, **place)
 
     def _close(self, segment: RawSegment | SealedSegment, report: Report) -> bool:
         """Take a segment's report; returns whether nothing chosen can follow."""
@@ -179,21 +213,22 @@ class Load:
 # What is read, and what is left out before and after parsing
 
 
-def _first_needed(days: list[str], since: int | None) -> int:
-    """The first segment that can hold an effective time of ``since`` or later."""
+def _first_needed(pieces: Sequence[Piece], since: int | None) -> int:
+    """The first piece that can hold an effective time of ``since`` or later."""
     if since is None:
         return 0
-    return next((index for index, day in enumerate(days) if midnight(day) + _REACH >= since), len(days))
+    return next((i for i, piece in enumerate(pieces) if midnight(piece.segment) + _REACH >= since), len(pieces))
 
 
-def _cursor_before(root: Path, days: list[str], first: int) -> Cursor:
-    """Where the log stands before a segment, without reading those before it.
+def _cursor_before(log: Log, pieces: Sequence[Piece], first: int) -> Cursor:
+    """Where the log stands before a piece, without reading those before it.
 
-    Effective times of earlier segments lie before ``since``, so they play no part.
+    Effective times of earlier pieces lie before ``since``, so they play no part.
     """
     if first == 0:
-        return ORIGIN
-    tail, _ = last_frame(root / segment_name(days[first - 1]))
+        return log.start
+    last = pieces[first - 1]
+    tail, _ = last_frame(log.root / segment_name(last.segment), last.start, last.stop)
     return MIDDLE if tail is None else MIDDLE._replace(seq=tail.seq, sum=tail.sum)
 
 
@@ -214,14 +249,17 @@ def _only_rows(batch: pa.RecordBatch, selection: Selection) -> pa.RecordBatch:
     return batch.select(list(selection.columns))
 
 
-def _progress_bar(load: Load, days: list[str]) -> Any:
+def _progress_bar(load: Load, pieces: Sequence[Piece]) -> Any:
     from tqdm.auto import tqdm
 
-    total = sum(_size(load.root / segment_name(day)) for day in days)
+    total = sum(_size(load.log.root, piece) for piece in pieces)
     settings: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False}
     return tqdm(total=total, desc=f"load {load.uid}", disable=None if load.progress else True, **settings)
 
 
-def _size(path: Path) -> int:
+def _size(root: Path, piece: Piece) -> int:
+    if piece.stop is not None:
+        return piece.stop - piece.start
+    path = root / segment_name(piece.segment)
     with storage_errors("read", path):
-        return os.path.getsize(path)
+        return os.path.getsize(path) - piece.start

@@ -50,7 +50,7 @@ ALL_ROWS = Rows()
 
 @dataclass(slots=True)
 class RawSegment:
-    """Reads a segment of a log from its bytes.
+    """Reads a segment of a log, or a piece of one, from its bytes.
 
     Iterate ``batches``; then ``part``, ``end`` and, when the end of the chosen time was
     passed before the end of the file, ``cut`` are set.
@@ -65,6 +65,9 @@ class RawSegment:
     columns: Sequence[str]
     rows: Rows = ALL_ROWS
     digests: Digests = md5_digests
+    offset: int = 0
+    stop: int | None = None
+    line: int = 1
     cut: bool = False
     _scan: SegmentScan | None = None
     _failed: list[Reject] = field(default_factory=list)
@@ -73,10 +76,11 @@ class RawSegment:
 
     def batches(self, advance: Callable[[int], Any] = lambda count: None) -> Iterator[pa.RecordBatch]:
         """The events of the chosen rows; ``advance`` is told the bytes that were read."""
+        place = {"offset": self.offset, "stop": self.stop, "line": self.line}
         self._scan = scan_segment(
-            self.root, self.day, self.start, newest=self.newest, digests=self.digests, chunk=_STRETCH
+            self.root, self.day, self.start, newest=self.newest, digests=self.digests, chunk=_STRETCH, **place
         )
-        told = 0
+        told = self.offset
         for block in ahead(iter(self._scan)):
             if len(block.op) == 0:
                 continue

@@ -18,6 +18,7 @@ import pyarrow as pa
 from meshlab.errors import MeshlabError
 from meshlab.tables.connection import connect
 from meshlab.tables.events import Events, load_users, to_pandas, to_polars
+from meshlab.tables.load import Log
 from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Result:
         return shown
 
 
-def query(roots: Sequence[tuple[Path, str]], sql: str, *, progress: bool = True) -> Result:
+def query(roots: Sequence[Log | tuple[Path, str]], sql: str, *, progress: bool = True) -> Result:
     """Run one query over the logs of users given as (directory, uid).
 
     Only columns that DuckDB's plan of the query reads are loaded.  Raises

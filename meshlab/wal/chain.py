@@ -27,6 +27,11 @@ ORIGIN = Cursor(0, NO_SUM, LONG_AGO)
 MIDDLE = Cursor(UNKNOWN, NO_SUM, LONG_AGO)
 
 
+def resumed(cursor: Cursor, after: tuple[int, bytes] | None) -> Cursor:
+    """The cursor behind a frame (seq and sum) that stood there and is gone, when it is further on."""
+    return cursor if after is None or after[0] <= cursor.seq else cursor._replace(seq=after[0], sum=after[1])
+
+
 class Links(NamedTuple):
     """Valid frames in log order: first and last seq (int64), prev and sum (S16)."""
 

@@ -40,6 +40,7 @@ __all__ = [
     "resolve",
     "scan_segment",
     "tail_run",
+    "total",
 ]
 
 CHUNK = 16 << 20
@@ -68,20 +69,27 @@ class Tally(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one segment adds to the report on a log; rejects are not resolved yet.
+    """What a segment, or a piece of one, adds to the report on a log; rejects are not resolved yet.
 
-    ``last_event`` is the offset of the segment's last event, -1 when it has none.
+    ``last_event`` is the offset of its last event, -1 when it has none; ``start`` is the
+    offset it begins at.
     """
 
     tally: Tally
     rejects: list[Reject]
     claims: list[Claim]
     last_event: int
+    start: int = 0
+
+    @property
+    def stop(self) -> int:
+        """The offset it ends at."""
+        return self.start + self.tally.bytes
 
 
 @dataclass(slots=True)
 class SegmentScan:
-    """One pass over a segment: iterate for the blocks, then read ``part`` and ``end``."""
+    """One pass over a segment or a piece of it: iterate for the blocks, then read ``part`` and ``end``."""
 
     path: Path
     segment: str
@@ -89,6 +97,9 @@ class SegmentScan:
     newest: bool
     digests: Digests
     chunk: int
+    offset: int = 0
+    stop: int | None = None
+    line: int = 1
     end: Cursor = ORIGIN
     rejects: list[Reject] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
@@ -98,20 +109,21 @@ class SegmentScan:
     @property
     def part(self) -> Part:
         """What this segment adds to the log's report."""
-        return Part(Tally(self.segment, **self.counts), self.rejects, self.claims, self.last_event)
+        return Part(Tally(self.segment, **self.counts), self.rejects, self.claims, self.last_event, self.offset)
 
     def __iter__(self) -> Iterator[Block]:
         self.end = self.start
         with storage_errors("read", self.path), open(self.path, "rb", 0, opener=open_regular) as file:
             size = os.fstat(file.fileno()).st_size
+            size = size if self.stop is None else min(size, self.stop)
             for stretch in self._stretches(file, size):
                 yield self._take(classify(stretch, self.end, self.digests))
-            if self.newest:
+            if self.newest and self.stop is None:
                 self._set_tail_aside(file, size)
 
     def _stretches(self, file: Any, size: int) -> Iterator[Stretch]:
         """Whole lines and whole frames, about ``chunk`` bytes at a time."""
-        at, line = 0, 1
+        at, line = self.offset, self.line
         while at < size:
             data, cut = _read_whole(file, at, size, self.chunk)
             if cut == 0:
@@ -120,9 +132,9 @@ class SegmentScan:
                 continue
             stretch = Stretch(self.segment, at, data, cut, line)
             yield stretch
-            line = 1 + self.counts["lines"]
+            line = self.line + self.counts["lines"]
             at += cut
-        self.counts["bytes"] = at
+        self.counts["bytes"] = max(0, size - self.offset)
 
     def _take(self, result: Classified) -> Block:
         block, counts = result.block, self.counts
@@ -169,7 +181,7 @@ class SegmentScan:
         if not run or not _is_being_written(self.path.parent / LOCK, file, size):
             return
         self._count_rejects(run, -1)
-        begins_line = run[0].offset == 0 or os.pread(file.fileno(), 1, run[0].offset - 1) == b"\n"
+        begins_line = run[0].offset == self.offset or os.pread(file.fileno(), 1, run[0].offset - 1) == b"\n"
         lines = len({reject.line for reject in run}) - (not begins_line)
         self.counts["lines"] -= lines
         self.counts["pieces"] -= len(run) - lines
@@ -186,13 +198,21 @@ def scan_segment(
     newest: bool = False,
     digests: Digests = md5_digests,
     chunk: int = CHUNK,
+    offset: int = 0,
+    stop: int | None = None,
+    line: int = 1,
 ) -> SegmentScan:
     """A pass over the segment of ``day``; nothing is read before it is iterated.
 
     ``start`` is where the log stands at the beginning of the segment; ``newest`` says
     that a writer may be at work at its end; ``digests`` computes the sums.
+
+    With ``offset`` and ``stop`` only the bytes between are read, as if the segment began
+    and ended there: a line, with the number ``line``, begins at the one and no frame
+    crosses the other.  Places stay those in the file; only these bytes are counted.
     """
-    return SegmentScan(root / segment_name(day), day, start, newest, digests, min(chunk, MAX_FRAME))
+    path = root / segment_name(day)
+    return SegmentScan(path, day, start, newest, digests, min(chunk, MAX_FRAME), offset, stop, line)
 
 
 def _read(file: Any, at: int, count: int) -> tuple[Any, int]:
@@ -329,8 +349,8 @@ def resolve(parts: Sequence[Part]) -> list[Reject]:
     when it is unfinished and nothing valid follows anywhere in the log.
     """
     torn = _claimed(parts)
-    for part in reversed(parts):
-        end = part.tally.bytes - part.tally.open_tail_bytes
+    for part in reversed(_joined(parts)):
+        end = part.stop - part.tally.open_tail_bytes
         torn |= {(reject.segment, reject.offset) for reject in tail_run(part.rejects, end)}
         if part.last_event >= 0 or any(reject.kind == "duplicate-frame" for reject in part.rejects):
             break
@@ -343,11 +363,30 @@ def resolve(parts: Sequence[Part]) -> list[Reject]:
     ]
 
 
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """The parts, those made one that follow each other without a gap in one segment."""
+    joined: list[Part] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if last is not None and (last.tally.segment, last.stop) == (part.tally.segment, part.start):
+            tally = total(last.tally, part.tally)
+            joined[-1] = Part(tally, last.rejects + part.rejects, [], max(last.last_event, part.last_event), last.start)
+        else:
+            joined.append(part)
+    return joined
+
+
+def total(one: Tally, other: Tally) -> Tally:
+    """The tally of two pieces of one segment."""
+    return Tally(one.segment, *(a + b for a, b in zip(one[1:], other[1:], strict=True)))
+
+
 def _claimed(parts: Sequence[Part]) -> set[tuple[str, int]]:
     """Segment and offset of the rejects that claims name."""
     claims = {claim for part in parts for claim in part.claims}
     named = {claim.segment for claim in claims}
     rejects = [r for part in parts for r in part.rejects if r.nbytes and r.segment in named]
+    rejects.sort(key=lambda reject: (reject.segment, reject.offset))  # pieces need not stand together
     places = {(r.segment, r.offset): index for index, r in enumerate(rejects)}
     torn: set[tuple[str, int]] = set()
     digests: dict[tuple[str, int, int], str] = {}
