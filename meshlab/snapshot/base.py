@@ -1,0 +1,71 @@
+"""The records a manifest stands for: all of them, or those of some ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshlab.snapshot.contents import Contents, by_slices
+from meshlab.snapshot.layers import LAYER_SCHEMA, STATE_COLUMNS, newest_rows, read_records, verify_layer
+from meshlab.snapshot.manifest import CONTENTS, RECORDS, Layer, Manifest, layer_path
+from meshlab.tables.schema import RECORD_SCHEMA, TIME, TIME_PROJECTIONS
+from meshlab.tables.times import to_timestamps
+
+
+class Base:
+    """The layers of a manifest, opened.
+
+    Every layer is compared with its name before it is first used in a process: records
+    when the base is opened, contents when the first one is asked for.  ``folder`` is
+    where layers of a checkpoint that will not be committed stand.
+    """
+
+    def __init__(self, root: Path, layers: list[Layer], folder: Path | None = None) -> None:
+        self._root = root
+        self._folder = folder
+        held = [layer for layer in layers if layer.kind == CONTENTS]
+        self.contents = Contents(lambda: [self.path(layer) for layer in held])
+        self._records = [self.path(layer) for layer in layers if layer.kind == RECORDS]
+
+    @classmethod
+    def open(cls, root: Path, manifest: Manifest) -> Base:
+        """The layers of a manifest.  Raises ``SnapshotError`` for one that is missing or damaged."""
+        return cls(root, manifest.layers)
+
+    def state(self) -> pa.Table:
+        """All live records in ``RECORD_SCHEMA``, sorted by id."""
+        columns = [*STATE_COLUMNS, "gone"]
+        tables = [read_records(path, columns) for path in self._records]
+        if not tables:
+            return RECORD_SCHEMA.empty_table()
+        table = newest_rows(tables, drop_gone=True)
+        parts = {name: table[name] for name in STATE_COLUMNS}
+        parts["content"] = by_slices(table["content"], self.contents.decode)
+        for name, text in TIME_PROJECTIONS.items():
+            parts[name] = pa.chunked_array([to_timestamps(chunk) for chunk in table[text].chunks], TIME)
+        return pa.table([parts[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
+
+    def lookup(self, ids: pa.Array) -> pa.Table:
+        """The live records of some ids in ``LAYER_SCHEMA``: contents as codes, with their hashes."""
+        wanted, found = ids, []
+        for path in reversed(self._records):
+            if not len(wanted):
+                break
+            held = read_records(path, ["id"])["id"]
+            rows = np.flatnonzero(pc.is_in(held, wanted).to_numpy(zero_copy_only=False))
+            if len(rows):
+                taken = read_records(path).take(pa.array(rows))
+                found.append(taken.filter(pc.invert(taken["gone"])))
+                wanted = wanted.filter(pc.invert(pc.is_in(wanted, taken["id"].combine_chunks())))
+        return pa.concat_tables([LAYER_SCHEMA.empty_table(), *found])
+
+    def path(self, layer: Layer) -> Path:
+        """The file of a layer, compared with its name."""
+        path = layer_path(self._root, layer)
+        if self._folder is not None and (self._folder / path.name).exists():
+            path = self._folder / path.name
+        verify_layer(path, layer)
+        return path

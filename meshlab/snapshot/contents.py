@@ -1,0 +1,288 @@
+"""Long contents, each kept once per user and named by its SHA-256.
+
+In a layer of records a content is a *code*: a content under ``LEAST`` bytes stands for
+itself, a longer one is a NUL and the 64 hexadecimal digits of its SHA-256; a short
+content that begins with a NUL gets a second NUL in front.  The long ones are in layers
+of their own: uncompressed Arrow files, which are mapped into memory, so that a few
+contents of many are found without reading the rest.
+
+>>> codes, texts = encode(pa.array(["short", "x" * 300, None, "x" * 300]))
+>>> [code and len(code) for code in codes.to_pylist()], texts.num_rows
+([5, 65, None, 65], 1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshlab.errors import SnapshotError
+from meshlab.tables.connection import borrow
+
+LEAST = 256
+"""Bytes from which on a content is kept apart."""
+
+TEXTS = pa.schema([("digest", pa.binary(32)), ("text", pa.string())])
+"""Contents and their SHA-256."""
+
+_NUL = "\0"
+_CODE = 65
+_SLICE = 65_536
+
+
+def encode(contents: pa.Array) -> tuple[pa.Array, pa.Table]:
+    """The codes of contents, and the long ones among them, each once (``TEXTS``)."""
+    sizes = pc.fill_null(pc.binary_length(contents), 0).to_numpy(zero_copy_only=False)
+    long = np.flatnonzero(sizes >= LEAST)
+    codes = _escaped(contents, sizes)
+    if not len(long):
+        return codes, TEXTS.empty_table()
+    texts = contents.take(pa.array(long))
+    digests = _digests(texts)
+    first = _first_of_each(digests)
+    table = pa.table([digests.take(first), texts.take(first)], schema=TEXTS)
+    index = np.arange(len(contents))
+    index[long] = len(contents) + np.arange(len(long))
+    return pa.concat_arrays([codes, _references(digests)]).take(pa.array(index)), table
+
+
+def digests_in(codes: pa.Array) -> pa.Array:
+    """The SHA-256 of every code that is a reference, null for the others."""
+    rows = _reference_rows(codes)
+    given = np.zeros(len(codes), bool)
+    given[rows] = True
+    index = np.zeros(len(codes), np.int64)
+    index[rows] = np.arange(len(rows))
+    return _unhex(codes.take(pa.array(rows))).take(pa.array(index, mask=~given))
+
+
+class Contents:
+    """The contents of some layers, mapped into memory when the first one is asked for."""
+
+    def __init__(self, paths: Callable[[], Iterable[Path]] = tuple) -> None:
+        self._paths = paths
+        self._opened: list[_Opened] | None = None
+
+    def decode(self, codes: pa.Array, fresh: pa.Table | None = None) -> pa.Array:
+        """The contents that codes stand for; ``fresh`` holds some that are in no layer yet.
+
+        Raises ``SnapshotError`` for a content that is nowhere.
+        """
+        rows = _reference_rows(codes)
+        plain = _unescaped(codes)
+        if not len(rows):
+            return plain
+        texts = self._find(_unhex(codes.take(pa.array(rows))), fresh)
+        index = np.arange(len(codes))
+        index[rows] = len(codes) + np.arange(len(rows))
+        return pa.concat_arrays([plain, texts]).take(pa.array(index))
+
+    def missing(self, texts: pa.Table) -> pa.Table:
+        """Those of some contents that are in no layer."""
+        lacking = np.ones(texts.num_rows, bool)
+        wanted = texts["digest"].combine_chunks()
+        for layer in self._layers():
+            lacking &= layer.rows_of(wanted) < 0
+        return texts.filter(pa.array(lacking))
+
+    def digests(self) -> Iterator[pa.Array]:
+        """The digests of every layer."""
+        for layer in self._layers():
+            yield layer.digests
+
+    def _find(self, wanted: pa.Array, fresh: pa.Table | None) -> pa.Array:
+        layers = self._layers()
+        if fresh is not None and fresh.num_rows:
+            layers = [*layers, _Opened.of_table(fresh)]
+        found = np.zeros(len(wanted), bool)
+        pieces, places = [], []
+        for layer in layers:
+            open_rows = np.flatnonzero(~found)
+            rows = layer.rows_of(wanted.take(pa.array(open_rows)))
+            here = rows >= 0
+            found[open_rows[here]] = True
+            for texts, at in layer.take(rows[here]):
+                pieces.append(texts)
+                places.append(open_rows[here][at])
+            if found.all():
+                break
+        if not found.all():
+            digest = wanted[int(np.argmin(found))].as_py().hex()
+            raise SnapshotError(f"a content with the SHA-256 {digest} is in no contents layer", hint=_LOST)
+        place = np.concatenate(places)
+        order = np.empty(len(place), np.int64)
+        order[place] = np.arange(len(place))
+        return pa.concat_arrays(pieces).take(pa.array(order))
+
+    def _layers(self) -> list[_Opened]:
+        if self._opened is None:
+            self._opened = [_Opened.of_file(path) for path in self._paths()]
+        return self._opened
+
+
+_LOST = "restore the file from a copy of the store; earlier snapshots in history/ may not need it"
+
+
+class _Opened(NamedTuple):
+    """A contents layer: its batches, all digests, and how to find one."""
+
+    batches: list[pa.RecordBatch]
+    starts: Any  # first row of each batch, and the number of rows
+    digests: pa.Array
+    order: Any  # rows by the first eight bytes of their digest
+    keys: Any  # those bytes as numbers, ascending
+
+    @classmethod
+    def of_file(cls, path: Path) -> _Opened:
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        return cls._of([file.get_batch(index) for index in range(file.num_record_batches)])
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> _Opened:
+        return cls._of(table.to_batches())
+
+    @classmethod
+    def _of(cls, batches: list[pa.RecordBatch]) -> _Opened:
+        starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        digests = pa.concat_arrays([batch.column("digest") for batch in batches] or [pa.array([], pa.binary(32))])
+        keys = _keys(digests)
+        order = np.argsort(keys, kind="stable")
+        return cls(batches, starts, digests, order, keys[order])
+
+    def rows_of(self, wanted: pa.Array) -> Any:
+        """The row of each digest, -1 for those that are not here."""
+        if not len(self.keys) or not len(wanted):
+            return np.full(len(wanted), -1)
+        keys = _keys(wanted)
+        at = np.searchsorted(self.keys, keys)
+        last = np.searchsorted(self.keys, keys, side="right")
+        rows = np.full(len(wanted), -1)
+        while True:  # more than once only for digests that share their first eight bytes
+            tried = np.flatnonzero((rows < 0) & (at < last))
+            if not len(tried):
+                return rows
+            candidate = self.order[at[tried]]
+            same = pc.equal(self.digests.take(pa.array(candidate)), wanted.take(pa.array(tried)))
+            hit = same.to_numpy(zero_copy_only=False)
+            rows[tried[hit]] = candidate[hit]
+            at[tried] += 1
+
+    def take(self, rows: Any) -> Iterator[tuple[pa.Array, Any]]:
+        """The texts at some rows, batch by batch, each with the indexes into ``rows``."""
+        batch_of = np.searchsorted(self.starts, rows, side="right") - 1
+        order = np.argsort(batch_of, kind="stable")
+        bounds = np.searchsorted(batch_of[order], np.arange(len(self.batches) + 1))
+        for number, batch in enumerate(self.batches):
+            at = order[bounds[number] : bounds[number + 1]]
+            if len(at):
+                yield batch.column("text").take(pa.array(rows[at] - self.starts[number])), at
+
+
+def write_texts(sink: Any, texts: Iterable[pa.Table]) -> int:
+    """Write contents as an Arrow file; returns how many there were."""
+    count = 0
+    with pa.ipc.new_file(sink, TEXTS) as writer:
+        for table in texts:
+            for batch in table.combine_chunks().to_batches(max_chunksize=_SLICE // 8):
+                writer.write_batch(batch)
+                count += batch.num_rows
+    return count
+
+
+def read_texts(paths: Iterable[Path]) -> Iterator[pa.Table]:
+    """The contents of some layers, batch by batch."""
+    for path in paths:
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        for index in range(file.num_record_batches):
+            yield pa.Table.from_batches([file.get_batch(index)])
+
+
+def by_slices(column: pa.ChunkedArray, act: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
+    """A column made slice by slice, so that no piece outgrows Arrow's 32-bit strings."""
+    pieces = [act(chunk.slice(low, _SLICE)) for chunk in column.chunks for low in range(0, len(chunk), _SLICE)]
+    return pa.chunked_array(pieces, pa.string())
+
+
+# Codes
+
+
+def _escaped(contents: pa.Array, sizes: Any) -> pa.Array:
+    """Short contents, with a second NUL before those that begin with one; long ones are null."""
+    short = pc.if_else(pa.array(sizes < LEAST), contents, pa.scalar(None, pa.string()))
+    special = pc.starts_with(short, _NUL)
+    if not pc.any(special).as_py():
+        return short
+    return pc.if_else(special, pc.binary_join_element_wise(_NUL, short, ""), short)
+
+
+def _unescaped(codes: pa.Array) -> pa.Array:
+    special = pc.starts_with(codes, _NUL + _NUL)
+    if not pc.any(special).as_py():
+        return codes
+    return pc.if_else(special, pc.utf8_slice_codeunits(codes, 1), codes)
+
+
+def _reference_rows(codes: pa.Array) -> Any:
+    special = pc.fill_null(pc.starts_with(codes, _NUL), False)
+    rows = np.flatnonzero(special.to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return rows
+    escaped = pc.starts_with(codes.take(pa.array(rows)), _NUL + _NUL).to_numpy(zero_copy_only=False)
+    return rows[~escaped]
+
+
+def _references(digests: pa.Array) -> pa.Array:
+    """Codes of digests: a NUL and the hexadecimal digits."""
+    held = np.frombuffer(digests.buffers()[1], np.uint8)[32 * digests.offset : 32 * (digests.offset + len(digests))]
+    text = np.zeros((len(digests), _CODE), np.uint8)
+    text[:, 1:] = _HEX[held].reshape(len(digests), 64)
+    offsets = np.arange(len(digests) + 1, dtype=np.int32) * _CODE
+    return pa.Array.from_buffers(pa.string(), len(digests), [None, pa.py_buffer(offsets), pa.py_buffer(text)])
+
+
+_HEX = np.array([list(b"%02x" % value) for value in range(256)], np.uint8)
+_DIGIT = np.zeros(256, np.uint8)
+_DIGIT[list(b"0123456789abcdef")] = np.arange(16)
+
+
+def _unhex(codes: pa.Array) -> pa.Array:
+    """The digests of references."""
+    if not len(codes):
+        return pa.array([], pa.binary(32))
+    offsets = np.frombuffer(codes.buffers()[1], np.int32)[codes.offset : codes.offset + len(codes) + 1]
+    if (np.diff(offsets) != _CODE).any():
+        raise SnapshotError("a layer holds a reference to a content that is no SHA-256", hint=_LOST)
+    text = np.frombuffer(codes.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].reshape(-1, _CODE)
+    digits = _DIGIT[text[:, 1:]]
+    held = digits[:, 0::2] << 4 | digits[:, 1::2]
+    return pa.Array.from_buffers(pa.binary(32), len(codes), [None, pa.py_buffer(np.ascontiguousarray(held))])
+
+
+def _digests(texts: pa.Array) -> pa.Array:
+    """The SHA-256 of texts, by DuckDB on all cores."""
+    connection = borrow()
+    connection.register("texts", pa.table({"text": texts}))
+    try:
+        result = connection.sql("select unhex(sha256(text)) as digest from texts").to_arrow_table()
+    finally:
+        connection.unregister("texts")
+    return result.column("digest").combine_chunks().cast(pa.binary(32))
+
+
+def _first_of_each(digests: pa.Array) -> pa.Array:
+    """Rows at which each digest stands first."""
+    codes = digests.cast(pa.binary()).dictionary_encode().indices.to_numpy()
+    firsts = np.unique(codes, return_index=True)[1]
+    return pa.array(np.sort(firsts))
+
+
+def _keys(digests: pa.Array) -> Any:
+    held = np.frombuffer(digests.buffers()[1] or b"", np.uint8)[
+        32 * digests.offset : 32 * (digests.offset + len(digests))
+    ]
+    return np.ascontiguousarray(held.reshape(-1, 32)[:, :8]).view(">u8").ravel().astype(np.uint64)
