@@ -193,7 +193,7 @@ class Load:
         sealed = None if newest or piece.start else find_sealed(root, piece.segment, cursor)
         if sealed is not None and piece.stop in (None, sealed.description.source.size):
             return SealedSegment(sealed, names, columns, rows)
-        place = {"offset": piece.start, "stop": piece.stop, "line": piece.line}
+        place: dict[str, Any] = {"offset": piece.start, "stop": piece.stop, "line": piece.line}
         return RawSegment(root, piece.segment, cursor, newest, parser, names, columns, rows, self.digests, **place)
 
     def _close(self, segment: RawSegment | SealedSegment, report: Report) -> bool:

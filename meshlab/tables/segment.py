@@ -76,7 +76,7 @@ class RawSegment:
 
     def batches(self, advance: Callable[[int], Any] = lambda count: None) -> Iterator[pa.RecordBatch]:
         """The events of the chosen rows; ``advance`` is told the bytes that were read."""
-        place = {"offset": self.offset, "stop": self.stop, "line": self.line}
+        place: dict[str, Any] = {"offset": self.offset, "stop": self.stop, "line": self.line}
         self._scan = scan_segment(
             self.root, self.day, self.start, newest=self.newest, digests=self.digests, chunk=_STRETCH, **place
         )
