@@ -49,6 +49,7 @@ class LayerFolder:
         self.path = root / folder
         self._files = files
         self.written: list[Layer] = []
+        self._made: set[str] = set()
 
     @property
     def nbytes(self) -> int:
@@ -74,23 +75,31 @@ class LayerFolder:
                 rows, first, last = write(pa.PythonFile(sink, "w"))
                 sink.close()
                 layer = Layer(sink.hexdigest(), kind, rows, sink.tell(), first, last)
-                if rows:
+                known = self.path_of(layer).exists()
+                if rows and not known:
                     self._files.rename(temporary, self.path_of(layer))
                     self._files.sync_directory(self.path)
+                    self._made.add(layer.name)
             except BaseException:
                 sink.close()
                 self._drop(temporary)
                 raise
-        if not rows:
+        if known or not rows:
             self._drop(temporary)
+        if not rows:
             return None
         self.written.append(layer)
         return layer
 
+    def drop(self, layers: Iterable[Layer]) -> None:
+        """Remove layers that were made here and that no manifest names."""
+        for layer in layers:
+            if layer.name in self._made:
+                self._drop(self.path_of(layer))
+
     def discard(self) -> None:
-        """Remove the layers written: no manifest names them."""
-        for layer in self.written:
-            self._drop(self.path_of(layer))
+        """Remove all layers that were written here."""
+        self.drop(self.written)
 
     def path_of(self, layer: Layer) -> Path:
         """Where this folder keeps a layer."""

@@ -1,0 +1,356 @@
+"""Checkpoints: the log so far, folded into layers, and a manifest that says so.
+
+A checkpoint writes what changed, never what did not.  Steps, each of which may be the
+last before a crash (docs/crash.md tells what is left): take ``checkpoint.lock``; note
+under ``wal.lock`` how far the segments go; sync them; fold what no earlier checkpoint
+folded, a stretch at a time, each into a layer of its own; merge layers that have become
+many; read the new layers back and compute their hashes anew; keep the manifest in force
+in ``history/``; put the new one in its place, which is the commit point.
+
+Nothing is deleted here but layers this very checkpoint wrote and then did not need.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from meshlab.errors import CheckpointBusy, DamageFound, SnapshotError, WalPoisoned, storage_errors
+from meshlab.snapshot.bincode import read_bincode
+from meshlab.snapshot.fold import FOLD_COLUMNS
+from meshlab.snapshot.layers import LayerFolder
+from meshlab.snapshot.manifest import (
+    Accepted,
+    Manifest,
+    Range,
+    current,
+    digest_before,
+    digest_of,
+    history_path,
+    pack,
+)
+from meshlab.snapshot.ranges import rest, segment_size
+from meshlab.snapshot.stack import Stack
+from meshlab.tables.events import Events, load_user
+from meshlab.tables.load import Piece
+from meshlab.wal.chain import Cursor
+from meshlab.wal.files import REAL_FILES, Files, open_regular
+from meshlab.wal.lines import Reject
+from meshlab.wal.lock import LockFile
+from meshlab.wal.paths import LOCK, SNAPSHOT, segment_days, segment_name
+from meshlab.wal.reader import resolve, tail_run
+from meshlab.wal.sink import SyncedFile
+from meshlab.wal.writer import wall_clock
+
+CHECKPOINT_LOCK = "checkpoint.lock"
+_TRIAL = ".trial"
+_STRETCH = 64 << 20
+"""Arrow bytes of events folded into one layer."""
+
+_LAST_ORPHANS = 100
+
+
+class CheckpointReport(NamedTuple):
+    """What a checkpoint did, or would do (``dry_run``).
+
+    ``changed`` and ``gone`` count records written and deleted, ``bytes_folded`` bytes of
+    the log; ``bytes_written`` is all that went into layers, ``bytes_of_change`` the part
+    that was new, ``bytes_merged`` the part that rewrote older layers; ``bytes_saved`` are
+    contents that were there already.
+    """
+
+    uid: str
+    generation: int
+    events: int
+    bytes_folded: int
+    records: int
+    changed: int
+    gone: int
+    orphans: int
+    layers: int
+    bytes_written: int
+    bytes_of_change: int
+    bytes_merged: int
+    bytes_saved: int
+    accepted: int
+    state_hash: str
+    seconds: float
+    dry_run: bool
+
+
+def checkpoint(
+    root: Path,
+    uid: str,
+    *,
+    upgrade: bool = False,
+    accept: Collection[str] = (),
+    retain: int | None = None,
+    dry_run: bool = False,
+    progress: bool = True,
+    files: Files = REAL_FILES,
+    clock: Callable[[], int] = wall_clock,
+) -> CheckpointReport:
+    """Fold what the log of a user gained since the last checkpoint.
+
+    ``accept`` names damage, as ``wal-20250707.log:1234``, that is to be left out for
+    good; ``retain`` sets for how many days back moments stay restorable.  With
+    ``dry_run`` all the work is done but the last step, and undone.
+
+    Raises ``CheckpointBusy``, ``DamageFound`` with every place that was not accepted,
+    ``SnapshotError`` when the snapshot or folded bytes are not what they were, and for a
+    phase-1 snapshot without ``upgrade``.
+    """
+    started = time.monotonic()
+    with _locked(root, files):
+        work = _Work(root, uid, frozenset(accept), dry_run, progress, files, clock)
+        report = work.run(upgrade, retain)
+    return report._replace(seconds=time.monotonic() - started)
+
+
+@contextmanager
+def _locked(root: Path, files: Files) -> Iterator[None]:
+    """Hold ``checkpoint.lock``; the file is never deleted."""
+    path = root / CHECKPOINT_LOCK
+    with storage_errors("lock", path):
+        fd = files.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointBusy(f"{root}: a checkpoint or vacuum of this user is under way") from None
+        yield
+    finally:
+        files.close(fd)
+
+
+class _Work:
+    """One checkpoint under way."""
+
+    def __init__(
+        self,
+        root: Path,
+        uid: str,
+        accept: frozenset[str],
+        dry_run: bool,
+        progress: bool,
+        files: Files,
+        clock: Callable[[], int],
+    ) -> None:
+        self.root, self.uid, self.accept, self.dry_run = root, uid, accept, dry_run
+        self.progress, self.files, self.clock = progress, files, clock
+
+    def run(self, upgrade: bool, retain: int | None) -> CheckpointReport:
+        found = current(self.root, self.uid)
+        if isinstance(found, Path) and not upgrade:
+            raise SnapshotError(
+                f"{found}: a phase-1 snapshot; a checkpoint would end its use by phase-1 programs",
+                hint="stop those programs, then run the checkpoint with --upgrade; the file is kept in history/",
+            )
+        before = found if isinstance(found, Manifest) else Manifest(uid=self.uid)
+        if found is None and not self.dry_run:
+            commit(self.root, before, self.files)
+        folder = LayerFolder(self.root, self.files, _TRIAL if self.dry_run else "layers")
+        try:
+            if isinstance(found, Path) and not self.dry_run:
+                self._keep(0)
+            folder.prepare()
+            report = self._fold(before, found if isinstance(found, Path) else None, folder, retain)
+        except BaseException:
+            folder.discard()
+            raise
+        finally:
+            if self.dry_run:
+                folder.discard()
+                with suppress(OSError):
+                    folder.path.rmdir()
+        return report
+
+    def _fold(
+        self, before: Manifest, bincode: Path | None, folder: LayerFolder, retain: int | None
+    ) -> CheckpointReport:
+        pieces = self._note_ends(before)
+        stack = Stack(self.root, before, folder)
+        base_time = before.base_time
+        if bincode is not None:
+            base_time = stack.add_map(read_bincode(bincode, progress=self.progress))
+        start = Cursor(before.seq, before.sum, before.effective)
+        events = load_user(self.root, self.uid, pieces, start=start, columns=FOLD_COLUMNS, progress=self.progress)
+        for batch in events.to_batches():
+            stack.add(batch)
+            if stack.waiting_bytes >= _STRETCH:
+                stack.flush()
+        stack.flush()
+        folded, effective, rejects = self._take_stock(before, pieces, events)
+        accepted = self._accept(before, rejects)
+        stack.set_aside(self.uid, [reject for reject in rejects if _place(reject) in map(_place, accepted)])
+        written = folder.nbytes
+        stack.merge()
+        stack.check()
+        if retain is None:
+            retain = before.retain_days
+        end = events.end
+        after = msgspec.structs.replace(
+            before,
+            generation=before.generation + 1,
+            parent="" if bincode is not None else digest_of(before),
+            folded=folded,
+            seq=end.seq,
+            sum=end.sum,
+            effective=effective,
+            records=stack.records,
+            state_hash=stack.hash.hexdigest(),
+            layers=stack.layers,
+            orphans=before.orphans + stack.orphans,
+            last_orphans=(before.last_orphans + stack.last_orphans)[-_LAST_ORPHANS:],
+            accepted=before.accepted + accepted,
+            retain_days=retain,
+            base_time=base_time,
+            created_at=self.clock(),
+            tool=_tool(),
+            bytes_of_change=written,
+        )
+        if after.folded == before.folded and bincode is None and retain == before.retain_days and before.generation:
+            after = before
+        elif not self.dry_run:
+            stack.drop_unused()
+            if before.generation or bincode is None:
+                self._keep(before.generation)
+            commit(self.root, after, self.files)
+        return CheckpointReport(
+            uid=self.uid,
+            generation=after.generation,
+            events=stack.events,
+            bytes_folded=sum(p.stop - p.start for p in folded) - sum(p.stop - p.start for p in before.folded),
+            records=after.records,
+            changed=stack.changed,
+            gone=stack.gone,
+            orphans=stack.orphans,
+            layers=len(after.layers),
+            bytes_written=folder.nbytes,
+            bytes_of_change=written,
+            bytes_merged=folder.nbytes - written,
+            bytes_saved=stack.bytes_saved,
+            accepted=len(accepted),
+            state_hash=after.state_hash,
+            seconds=0.0,
+            dry_run=self.dry_run,
+        )
+
+    def _note_ends(self, before: Manifest) -> list[Piece]:
+        """How far the log goes, noted while no writer is in the middle of a frame; then on the medium."""
+        lock = LockFile(self.root / LOCK, self.files)
+        with storage_errors("lock", self.root / LOCK):
+            lock.acquire()
+            try:
+                poison = lock.read()[1]
+                sizes = {day: segment_size(self.root, day) for day in segment_days(self.root)}
+            finally:
+                lock.close()
+        if poison is not None:
+            raise WalPoisoned(f"{self.root}: a write or sync of {segment_name(poison.segment)} failed")
+        pieces = [piece._replace(stop=sizes[piece.segment]) for piece in rest(self.root, before)]
+        with storage_errors("sync", self.root):
+            for day in dict.fromkeys(piece.segment for piece in pieces):
+                fd = self.files.open(self.root / segment_name(day), os.O_RDONLY)
+                try:
+                    self.files.sync(fd)
+                finally:
+                    self.files.close(fd)
+            self.files.sync_directory(self.root)
+        return pieces
+
+    def _take_stock(
+        self, before: Manifest, pieces: list[Piece], events: Events
+    ) -> tuple[list[Range], int, list[Reject]]:
+        """The ranges folded by now, the effective time they end at, and the rejects on the way.
+
+        What stands unfinished at the very end of the log is left for the next time.
+        """
+        folded, effective = list(before.folded), max(before.effective, events.end.effective)
+        parts = events.parts
+        for index, (piece, part) in enumerate(zip(pieces, parts, strict=True)):
+            assert piece.stop is not None
+            stop, lines = piece.stop, piece.line - 1 + part.tally.lines
+            run = tail_run(part.rejects, stop) if index == len(pieces) - 1 else []
+            if run:
+                stop, lines = run[0].offset, run[0].line - 1
+            if stop > piece.start:
+                self._append(folded, piece.segment, piece.start, stop, lines, effective)
+        return folded, effective, resolve(parts)
+
+    def _append(self, folded: list[Range], day: str, start: int, stop: int, lines: int, effective: int) -> None:
+        """Add a range; one that goes on where the last ends makes it longer."""
+        fd = open_regular(self.root / segment_name(day), os.O_RDONLY)
+        try:
+            digest = digest_before(fd, stop)
+        finally:
+            os.close(fd)
+        if folded and (folded[-1].segment, folded[-1].stop) == (day, start):
+            start = folded.pop().start
+        folded.append(Range(day, start, stop, digest, lines, effective))
+
+    def _accept(self, before: Manifest, rejects: list[Reject]) -> list[Accepted]:
+        """The damage an operator has accepted; raises ``DamageFound`` for any other."""
+        known = set(map(_place, before.accepted))
+        damage = [reject for reject in rejects if reject.kind != "torn" and _place(reject) not in known]
+        refused = [r for r in damage if f"{segment_name(r.segment)}:{r.offset}" not in self.accept]
+        if refused:
+            raise DamageFound(_describe(self.root, refused), hint=_hint(refused))
+        return [Accepted(r.segment, r.offset, r.nbytes, r.kind, r.reason) for r in damage]
+
+    def _keep(self, generation: int) -> None:
+        """Give the snapshot in force a name in ``history/``."""
+        target = history_path(self.root, generation)
+        with storage_errors("write", target):
+            if not target.parent.is_dir():
+                self.files.mkdir(target.parent)
+                self.files.sync_directory(self.root)
+            with suppress(FileExistsError):
+                self.files.link(self.root / SNAPSHOT, target)
+            self.files.sync_directory(target.parent)
+
+
+def commit(root: Path, manifest: Manifest, files: Files) -> None:
+    """Put a manifest in force: it is durable, whole, when this returns."""
+    path, temporary = root / SNAPSHOT, root / f".{SNAPSHOT}.tmp"
+    with storage_errors("write", path):
+        with suppress(FileNotFoundError):
+            files.unlink(temporary)
+        with SyncedFile(temporary, files) as sink:
+            sink.write(pack(manifest))
+        files.rename(temporary, path)
+        files.sync_directory(root)
+
+
+def _tool() -> str:
+    """What made a manifest."""
+    try:
+        return f"meshlab {version('meshlab')}"
+    except PackageNotFoundError:  # run from a folder, not installed
+        return "meshlab"
+
+
+def _place(reject: Reject | Accepted) -> tuple[str, int, int]:
+    return reject.segment, reject.offset, reject.nbytes
+
+
+_SHOWN = 5
+
+
+def _describe(root: Path, refused: list[Reject]) -> str:
+    places = [f"{segment_name(r.segment)}:{r.offset} (line {r.line}): {r.kind}, {r.reason}" for r in refused[:_SHOWN]]
+    more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+    return f"{root}: {len(refused)} damaged {'place' if len(refused) == 1 else 'places'}: {'; '.join(places)}{more}"
+
+
+def _hint(refused: list[Reject]) -> str:
+    options = " ".join(f"--accept {segment_name(r.segment)}:{r.offset}" for r in refused[:_SHOWN])
+    return f"look at them with 'meshlab verify'; to go on without those bytes, for good: {options}"

@@ -1,0 +1,246 @@
+"""The layers of a user while a checkpoint adds to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from meshlab.dialects import OPS, OTHER
+from meshlab.errors import InternalError
+from meshlab.snapshot.base import Base
+from meshlab.snapshot.codes import sort_ids
+from meshlab.snapshot.contents import TEXTS, digests_in, encode, read_texts, write_texts
+from meshlab.snapshot.fold import Fold
+from meshlab.snapshot.hashing import StateHash, row_hashes
+from meshlab.snapshot.layers import (
+    LAYER_SCHEMA,
+    STATE_COLUMNS,
+    LayerFolder,
+    choose_merge,
+    merge_records,
+    read_records,
+    write_records,
+)
+from meshlab.snapshot.manifest import CONTENTS, QUARANTINE, RECORDS, Layer, Manifest
+from meshlab.tables.reports import reject_table
+from meshlab.tables.schema import TIME
+from meshlab.wal.chain import LONG_AGO
+from meshlab.wal.lines import Reject
+
+_SLICE = 32_768
+"""Records hashed at once, with their contents in memory."""
+
+_MAP_BATCHES = 4
+"""Batches of a phase-1 map that go into one layer."""
+
+_LARGE = 64 << 20
+"""A layer of contents with more bytes is not merged: rewriting it would win nothing."""
+
+
+class Stack:
+    """Layers so far, oldest first, and what was folded into new ones.
+
+    ``add`` events in log order and ``flush`` them into a layer now and then: memory
+    holds one such stretch of events, and of the records it touches all but long contents.
+    """
+
+    def __init__(self, root: Any, manifest: Manifest, folder: LayerFolder) -> None:
+        self._root, self._folder = root, folder
+        self.layers = list(manifest.layers)
+        self.hash = StateHash.parse(manifest.state_hash)
+        self.records = manifest.records
+        self.events = self.changed = self.gone = self.orphans = self.bytes_saved = 0
+        self.last_orphans: list[dict[str, Any]] = []
+        self.waiting_bytes = 0
+        self._waiting: list[pa.RecordBatch] = []
+        self._base = Base(root, self.layers, folder.path)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take the next events."""
+        self._waiting.append(batch)
+        self.waiting_bytes += batch.nbytes
+
+    def flush(self) -> None:
+        """Fold what is waiting into a layer."""
+        batches, self._waiting, self.waiting_bytes = self._waiting, [], 0
+        encoded = [_encoded(batch) for batch in batches]
+        texts = _joined([texts for _, texts in encoded])
+        touched = _ids([batch for batch, _ in encoded])
+        if len(touched):
+            old = self._base.lookup(touched)
+            fold = Fold(old.select(list(STATE_COLUMNS)))
+            for batch, _ in encoded:
+                fold.add(batch)
+            state, orphans, _counts = fold.finish()
+            self.orphans += orphans.num_rows
+            self.last_orphans += _plain(orphans)
+            self._push(state.select(list(STATE_COLUMNS)), old, texts)
+        self.events += sum(batch.num_rows for batch in batches)
+
+    def add_map(self, batches: Iterable[pa.RecordBatch]) -> int:
+        """Take the records of a phase-1 map; returns its newest ``last_accessed`` (µs)."""
+        newest = LONG_AGO
+        for group in _groups(batches):
+            encoded = [_encoded(batch) for batch in group]
+            table = pa.Table.from_batches([batch for batch, _ in encoded]).select(list(STATE_COLUMNS))
+            order = sort_ids(table["id"].combine_chunks())
+            self._push(table.take(pa.array(order)), LAYER_SCHEMA.empty_table(), _joined([t for _, t in encoded]))
+            moments = [pc.max(batch.column("last_accessed_ts").cast(pa.int64())).as_py() for batch in group]
+            newest = max([newest, *(moment for moment in moments if moment is not None)])
+        return newest
+
+    def set_aside(self, uid: str, rejects: list[Reject]) -> None:
+        """Keep the bytes of accepted damage in a layer of their own."""
+        if rejects:
+            table = reject_table(uid, rejects)
+            self._grow(self._folder.add(QUARANTINE, lambda sink: _write_table(sink, table)))
+
+    def merge(self) -> None:
+        """Merge neighbours of one size, as long as there are enough of them."""
+        while (run := choose_merge(self.of_kind(RECORDS))) is not None:
+            self._merge(RECORDS, run)
+        while (run := choose_merge(self.of_kind(CONTENTS), _LARGE)) is not None:
+            self._merge(CONTENTS, run)
+
+    def _merge(self, kind: str, run: slice) -> None:
+        layers = self.of_kind(kind)[run]
+        paths = [self._base.path(layer) for layer in layers]
+
+        def write(sink: Any) -> tuple[int, str, str]:
+            if kind == CONTENTS:
+                return write_texts(sink, read_texts(paths)), "", ""
+            return write_records(sink, merge_records(paths, drop_gone=run.start == 0))
+
+        self._replace(layers, self._folder.add(kind, write))
+
+    def of_kind(self, kind: str) -> list[Layer]:
+        """The layers of a kind, oldest first."""
+        return [layer for layer in self.layers if layer.kind == kind]
+
+    def check(self) -> None:
+        """Read the new layers of records back and compute every hash anew.  Raises ``InternalError``."""
+        for layer in self._folder.written:
+            if layer in self.layers and layer.kind == RECORDS:
+                table = read_records(self._base.path(layer))
+                live = table.filter(pc.invert(table["gone"]))
+                if not _hashes(live, self._base).equals(live["hash"].combine_chunks()):
+                    raise InternalError(f"layer {layer.name} does not read back as it was folded")
+
+    def drop_unused(self) -> None:
+        """Remove layers of this checkpoint that were merged away again."""
+        kept = {layer.name for layer in self.layers}
+        self._folder.drop([layer for layer in self._folder.written if layer.name not in kept])
+
+    def _push(self, state: pa.Table, old: pa.Table, texts: pa.Table) -> None:
+        """Write records that changed from ``old``, and the contents they need, as layers."""
+        used = digests_in(state["content"].combine_chunks())
+        mine = pc.is_in(texts["digest"], used.drop_null())
+        fresh = self._base.contents.missing(texts.filter(mine))
+        self._count_saved(used, texts, fresh)
+        if fresh.num_rows:
+            added = self._folder.add(CONTENTS, lambda sink: (write_texts(sink, [fresh]), "", ""))
+            self._grow(added)
+        hashes = _hashes(state, self._base)
+        self.hash = self.hash.remove(old["hash"].combine_chunks()).add(hashes)
+        ids = state["id"].combine_chunks()
+        gone = old["id"].combine_chunks()
+        gone = gone.filter(pc.invert(pc.is_in(gone, ids)))
+        self.records += state.num_rows - old.num_rows
+        self.changed += state.num_rows
+        self.gone += len(gone)
+        table = _layer_table(state, hashes, gone)
+        self._grow(self._folder.add(RECORDS, lambda sink: write_records(sink, [table])))
+
+    def _count_saved(self, used: pa.Array, texts: pa.Table, fresh: pa.Table) -> None:
+        """Bytes of contents that are referred to and were not written."""
+        sizes = dict(zip(texts["digest"].to_pylist(), pc.binary_length(texts["text"]).to_pylist(), strict=True))
+        counts = pc.value_counts(used.drop_null()).to_pylist()
+        referred = sum(sizes.get(pair["values"], 0) * pair["counts"] for pair in counts)
+        self.bytes_saved += referred - (pc.sum(pc.binary_length(fresh["text"])).as_py() or 0)
+
+    def _grow(self, layer: Layer | None) -> None:
+        if layer is not None:
+            self.layers.append(layer)
+            self._base = Base(self._root, self.layers, self._folder.path)
+
+    def _replace(self, run: list[Layer], merged: Layer | None) -> None:
+        first = self.layers.index(run[0])
+        layers = [layer for layer in self.layers if layer not in run]
+        if merged is not None:
+            layers.insert(first, merged)
+        self.layers = layers
+        self._base = Base(self._root, self.layers, self._folder.path)
+
+
+def _write_table(sink: Any, table: pa.Table) -> tuple[int, str, str]:
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return table.num_rows, "", ""
+
+
+def _encoded(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table]:
+    """A batch with codes for contents, and the long contents."""
+    codes, texts = encode(batch.column("content"))
+    return batch.set_column(batch.schema.get_field_index("content"), "content", codes), texts
+
+
+def _joined(texts: list[pa.Table]) -> pa.Table:
+    """Contents of several batches, each once."""
+    table = pa.concat_tables([TEXTS.empty_table(), *texts])
+    codes = table["digest"].combine_chunks().cast(pa.binary()).dictionary_encode().indices.to_numpy()
+    firsts = np.sort(np.unique(codes, return_index=True)[1])
+    return table if len(firsts) == table.num_rows else table.take(pa.array(firsts))
+
+
+def _ids(batches: list[pa.RecordBatch]) -> pa.Array:
+    """The ids that some events are about, each once."""
+    found = []
+    for batch in batches:
+        about = pc.not_equal(batch.column("op").cast(pa.string()), OPS[OTHER])
+        found.append(pc.unique(batch.column("id").filter(about)))
+    return pc.unique(pa.chunked_array(found, pa.string()))
+
+
+def _hashes(state: pa.Table, base: Base) -> pa.Array:
+    """The row hashes of records whose contents stand as codes."""
+    pieces = [pa.array([], pa.binary(16))]
+    for low in range(0, state.num_rows, _SLICE):
+        part = state.slice(low, _SLICE).combine_chunks()
+        text = base.contents.decode(part["content"].combine_chunks())
+        pieces.append(row_hashes(part.set_column(part.schema.get_field_index("content"), "content", text)))
+    return pa.concat_arrays(pieces)
+
+
+def _layer_table(state: pa.Table, hashes: pa.Array, gone: pa.Array) -> pa.Table:
+    """Rows of a layer, sorted by id."""
+    columns = [*state.columns, hashes, pa.array(np.zeros(state.num_rows, bool))]
+    live = pa.table(columns, schema=LAYER_SCHEMA)
+    if not len(gone):
+        return live
+    nulls = [pa.nulls(len(gone), field.type) for field in LAYER_SCHEMA]
+    dead = pa.table([gone, *nulls[1:-1], pa.array(np.ones(len(gone), bool))], schema=LAYER_SCHEMA)
+    both = pa.concat_tables([live, dead])
+    return both.take(pa.array(sort_ids(both["id"].combine_chunks())))
+
+
+def _plain(orphans: pa.Table) -> list[dict[str, Any]]:
+    """Orphans as a manifest holds them, the last hundred."""
+    last = orphans.slice(max(0, orphans.num_rows - 100))
+    index = last.schema.get_field_index("effective_ts")
+    plain = last.set_column(index, "effective", last["effective_ts"].cast(TIME).cast(pa.int64()))
+    return list(plain.to_pylist())
+
+
+def _groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == _MAP_BATCHES:
+            yield group
+            group = []
+    if group:
+        yield group
