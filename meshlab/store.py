@@ -26,6 +26,7 @@ from meshlab.wal.lines import DIALECTS
 from meshlab.wal.writer import Durability, Event, Writer
 
 if TYPE_CHECKING:
+    from meshlab.snapshot.checkpoint import CheckpointReport
     from meshlab.snapshot.state import State
     from meshlab.tables.events import Events
     from meshlab.tables.load import Moment
@@ -177,6 +178,36 @@ class UserStore:
         root = self._existing()
         with _bar(root, f"repair {self.uid}", progress) as bar:
             return repair(root, Path(target), progress=bar.update)
+
+    def checkpoint(
+        self,
+        *,
+        upgrade: bool = False,
+        accept: Collection[str] = (),
+        retain: int | None = None,
+        dry_run: bool = False,
+        progress: bool = True,
+    ) -> CheckpointReport:
+        """Fold what the log gained since the last checkpoint into layers.  Appends never wait for it.
+
+        ``upgrade`` allows the first checkpoint over a phase-1 snapshot, which is kept in
+        ``history/``; ``accept`` names damage (``wal-20250707.log:1234``) to leave out for
+        good; ``retain`` sets for how many days back moments stay restorable (14 unless
+        set); ``dry_run`` reports what would be written, and writes nothing that stays.
+
+        Raises ``DamageFound``, ``CheckpointBusy``, ``SnapshotError``.
+        """
+        from meshlab.snapshot.checkpoint import checkpoint
+
+        return checkpoint(
+            self._existing(),
+            self.uid,
+            upgrade=upgrade,
+            accept=accept,
+            retain=retain,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     def seal(self) -> list[SealedFile]:
         """Make columnar copies of finished segments, which load many times faster."""
