@@ -10,12 +10,14 @@ import fcntl
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from random import Random
 
+from meshlab.testing.names import Journal, move_back, moved, remove
 from meshlab.wal.files import Files
 
 Inode = tuple[int, int]
@@ -23,11 +25,19 @@ Inode = tuple[int, int]
 
 @dataclass
 class _File:
-    """One file: its path, its bytes on the medium, and the stretches that are not there yet."""
+    """One file: its bytes on the medium, the stretches that are not there yet, the paths it was seen at.
 
-    path: Path
+    ``last`` is what it held when a name was taken from it: all there is of a file without one.
+    """
+
+    paths: list[Path]
     durable: bytearray
     dirty: list[tuple[int, int]] = field(default_factory=list)
+    last: bytes = b""
+
+    def places(self, inode: Inode) -> list[Path]:
+        """Where it is now; nowhere when its names went, or were given to another file."""
+        return [path for path in dict.fromkeys(self.paths) if _still(path, inode)]
 
 
 class ForgetfulFiles(Files):
@@ -39,6 +49,10 @@ class ForgetfulFiles(Files):
     before.  Several writers may share one disk: they stand for several processes.
     Nothing is really synced, which makes the tests fast; renames and removals done
     beside the seam count as durable.
+
+    A file renamed, linked or unlinked here has its old names back after a crash, until
+    the directory is synced (of a rename, both: it survives whole or not at all).  And the
+    sync of a name is not one of the bytes, as those find out who rename without it:
 
     >>> import tempfile
     >>> root = Path(tempfile.mkdtemp())
@@ -53,12 +67,20 @@ class ForgetfulFiles(Files):
     >>> disk.crash(root)
     >>> (root / "log").read_bytes()
     b'kept'
+    >>> fd = disk.open(root / "log.new", os.O_CREAT | os.O_WRONLY)
+    >>> disk.write(fd, b"better")
+    6
+    >>> disk.rename(root / "log.new", root / "log")
+    >>> disk.sync_directory(root)
+    >>> disk.crash(root)
+    >>> (root / "log").read_bytes()
+    b''
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._files: dict[Inode, _File] = {}
-        self._new_names: set[Path] = set()
+        self._names = Journal()
 
     def open(self, path: Path, flags: int) -> int:
         """Open a file; a name made here is lost until its directory is synced."""
@@ -69,8 +91,8 @@ class ForgetfulFiles(Files):
                 self._learn(real)
             fd = super().open(path, flags)
             if not existed:
-                self._new_names.add(real)
-                self._files[_inode(fd)] = _File(real, bytearray())
+                self._names.note(_remove_first, real)
+                self._files[_inode(fd)] = _File([real], bytearray())
             elif flags & os.O_TRUNC:
                 self._note(fd, 0, len(self._files[_inode(fd)].durable))
         return fd
@@ -95,12 +117,13 @@ class ForgetfulFiles(Files):
         """Make every byte written to the file so far durable."""
         with self._lock:
             file = self._files.get(_inode(fd))
-            if file is not None and _still(file.path, _inode(fd)):
-                with file.path.open("rb", buffering=0) as now:
-                    for start, stop in file.dirty:
-                        _overwrite(file.durable, start, os.pread(now.fileno(), stop - start, start))
-                del file.durable[os.fstat(fd).st_size :]
-                file.dirty.clear()
+            if file is None:
+                return
+            now = next(iter(file.places(_inode(fd))), None)
+            for start, stop in file.dirty:
+                _overwrite(file.durable, start, file.last[start:stop] if now is None else _read(now, start, stop))
+            del file.durable[os.fstat(fd).st_size :]
+            file.dirty.clear()
 
     def drop_writes(self, fd: int) -> None:
         """What a failed sync leaves: unsynced bytes count as written and are nowhere.
@@ -114,15 +137,55 @@ class ForgetfulFiles(Files):
 
     def sync_directory(self, path: Path) -> None:
         """Make every name in the directory durable, but nothing in the files."""
-        real = path.resolve(strict=True)
         with self._lock:
-            self._new_names = {name for name in self._new_names if name.parent != real}
+            self._names.sync(path.resolve(strict=True))
 
     def mkdir(self, path: Path) -> None:
         """Make a directory, lost until its parent is synced."""
         with self._lock:
             super().mkdir(path)
-            self._new_names.add(_real(path))
+            self._names.note(_remove_first, _real(path))
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename a file or directory; lost until the parents of both names are synced.
+
+        After a crash the old name is back, and what the new one stood for before.
+        """
+        old, new = _real(source), _real(target)
+        with self._lock:
+            if _same(_status_of(old), _status_of(new)):
+                return super().rename(source, target)  # two names of one file: rename(2) leaves both
+            self._learn(old)
+            put_back, replaced = self._way_back(new), _status_of(new)
+            super().rename(source, target)
+            self._forget(replaced)
+            for file in self._files.values():
+                file.paths += [moved(path, old, new) for path in file.paths if path.is_relative_to(old)]
+
+            def undo(names: list[Path]) -> None:
+                move_back(names)
+                _restore(put_back, names[1])
+
+            self._names.note_move(undo, old, new)
+            return None
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name, lost until its parent is synced."""
+        old, new = _real(source), _real(target)
+        with self._lock:
+            self._learn(old)
+            super().link(source, target)
+            self._learn(new)
+            self._names.note(_remove_first, new)
+
+    def unlink(self, path: Path) -> None:
+        """Take a name away; it is back after a crash until its directory is synced."""
+        real = _real(path)
+        with self._lock:
+            put_back, gone = self._way_back(real), _status_of(real)
+            super().unlink(path)
+            self._forget(gone)
+            self._names.note(lambda names: _restore(put_back, names[0]), real)
 
     def crash(
         self,
@@ -138,7 +201,8 @@ class ForgetfulFiles(Files):
 
         ``keep_torn``: of the bytes appended since the last sync a random part survives
         (with ``holes``, a stretch of it as NULs), and of each unsynced write in place a
-        random start.  ``keep_names``: each unsynced name survives by the toss of a coin.
+        random start.  ``keep_names``: each unsynced change of a name survives by the toss
+        of a coin, if the earlier ones of the same name did.
         ``keep``: files whose name matches this pattern lose no byte (the system had
         written them back by chance, and others not).
         Surviving files are new inodes: descriptors from before the crash can do no harm.
@@ -146,24 +210,55 @@ class ForgetfulFiles(Files):
         rng = rng or Random(0)
         real = root.resolve()
         with self._lock:
-            for name in sorted(_below(self._new_names, real)):
-                if not (keep_names and rng.random() < 0.5):
-                    _remove(name)
+            self._names.crash(real, lambda: keep_names and rng.random() < 0.5)
             for inode, file in list(self._files.items()):
-                if file.path.is_relative_to(real):
+                if any(path.is_relative_to(real) for path in file.paths):
                     del self._files[inode]
-                    if _still(file.path, inode) and not fnmatchcase(file.path.name, keep):
-                        _replace(file.path, _survivor(file, rng, keep_torn, holes))
-                    elif _still(file.path, inode):
-                        _replace(file.path, file.path.read_bytes())
-            self._new_names -= set(_below(self._new_names, real))
+                    places = file.places(inode)
+                    now = places[0].read_bytes() if places else b""
+                    left = _survivor(file, now, rng, keep_torn, holes)
+                    for path in places:
+                        _replace(path, now if fnmatchcase(path.name, keep) else left)
+
+    def _forget(self, status: os.stat_result | None) -> None:
+        """A file that lost its last name has no place: what bears its inode from now on is another."""
+        if status is not None and status.st_nlink == 1 and _inode_of(status) in self._files:
+            self._files[_inode_of(status)].paths.clear()
 
     def _learn(self, path: Path) -> None:
-        """A file met for the first time is durable as it is; directories are left alone."""
-        status = path.stat()
-        inode = status.st_dev, status.st_ino
-        if inode not in self._files and path.is_file():
-            self._files[inode] = _File(path, bytearray(path.read_bytes()))
+        """A file met for the first time is durable as it is; directories and links are left alone."""
+        if path.is_symlink() or not path.is_file():
+            return
+        inode = _inode_of(path.stat())
+        if inode not in self._files or not self._files[inode].places(inode):
+            self._files[inode] = _File([path], bytearray(path.read_bytes()))
+        elif path not in self._files[inode].paths:
+            self._files[inode].paths.append(path)
+
+    def _way_back(self, path: Path) -> Callable[[Path], None]:
+        """How to bring back what has a name now, should it lose it."""
+        if path.is_symlink():
+            return partial(_link_again, path.readlink())
+        if path.is_dir():
+            return Path.mkdir
+        if not path.exists():
+            return _nothing
+        self._learn(path)
+        inode = _inode_of(path.stat())
+        file = self._files[inode]
+        file.last = path.read_bytes()
+        return partial(self._put_back, file, inode, path.stat().st_mode & 0o777)
+
+    def _put_back(self, file: _File, inode: Inode, mode: int, path: Path) -> None:
+        """Give a file a name again, and if it has none left, the bytes it had."""
+        places = file.places(inode) if self._files.get(inode) is file else []
+        if places:
+            os.link(places[0], path)
+        else:
+            path.write_bytes(file.last)
+            path.chmod(mode)
+            self._files[_inode_of(path.stat())] = file
+        file.paths.append(path)
 
     def _note(self, fd: int, start: int, stop: int) -> None:
         file = self._files.get(_inode(fd))
@@ -171,10 +266,9 @@ class ForgetfulFiles(Files):
             file.dirty.append((start, stop))
 
 
-def _survivor(file: _File, rng: Random, keep_torn: bool, holes: bool) -> bytes:
+def _survivor(file: _File, now: bytes, rng: Random, keep_torn: bool, holes: bool) -> bytes:
     if not keep_torn:
         return bytes(file.durable)
-    now = file.path.read_bytes()
     after = bytearray(file.durable)
     synced = len(after)
     for start, stop in file.dirty:
@@ -203,29 +297,50 @@ def _real(path: Path) -> Path:
 
 
 def _inode(fd: int) -> Inode:
-    status = os.fstat(fd)
+    return _inode_of(os.fstat(fd))
+
+
+def _inode_of(status: os.stat_result) -> Inode:
     return status.st_dev, status.st_ino
 
 
-def _still(path: Path, inode: Inode) -> bool:
+def _status_of(path: Path) -> os.stat_result | None:
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        return False
-    return (status.st_dev, status.st_ino) == inode
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
-def _below(names: set[Path], root: Path) -> Iterator[Path]:
-    return (name for name in names if name.is_relative_to(root))
+def _same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
+    return one is not None and other is not None and os.path.samestat(one, other)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        for entry in path.iterdir():
-            _remove(entry)
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)
+def _still(path: Path, inode: Inode) -> bool:
+    status = _status_of(path)
+    return status is not None and _inode_of(status) == inode
+
+
+def _read(path: Path, start: int, stop: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return os.pread(file.fileno(), stop - start, start)
+
+
+def _remove_first(names: list[Path]) -> None:
+    remove(names[0])
+
+
+def _restore(put_back: Callable[[Path], None], path: Path) -> None:
+    """Bring back what had a name, unless the name or its directory was dealt with beside the seam."""
+    if path.parent.is_dir() and not os.path.lexists(path):
+        put_back(path)
+
+
+def _nothing(path: Path) -> None:
+    """What brings back a name that stood for nothing."""
+
+
+def _link_again(target: Path, path: Path) -> None:
+    path.symlink_to(target)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ import pytest
 from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut, RecordingFiles
 
 APPEND = os.O_CREAT | os.O_WRONLY | os.O_APPEND
-KINDS = ["open", "close", "write", "pwrite", "sync", "sync_directory", "mkdir"]
+KINDS = ["open", "close", "write", "pwrite", "sync", "sync_directory", "mkdir", "rename", "link", "unlink"]
 
 
 def one_of_each(files, root):
@@ -33,6 +33,9 @@ def one_of_each(files, root):
     attempt("sync", fd)
     attempt("sync_directory", root)
     attempt("close", fd)
+    attempt("link", root / "log", root / "second")
+    attempt("rename", root / "log", root / "moved")
+    attempt("unlink", root / ("log" if "rename" in failed else "moved"))
     return failed
 
 
@@ -124,7 +127,7 @@ def test_every_point_of_a_sequence_can_be_hit(tmp_path):
         if not files.hits:
             break
         points += 1
-    assert points == 6
+    assert points == 9
 
 
 def test_the_diary_has_name_path_and_size_in_order(tmp_path):
@@ -132,8 +135,10 @@ def test_the_diary_has_name_path_and_size_in_order(tmp_path):
     assert one_of_each(files, tmp_path) == []
     assert [done.name for done in files.operations] == [
         "mkdir", "open", "write", "pwrite", "sync", "sync_directory", "close",
+        "link", "rename", "unlink",
     ]  # fmt: skip
     assert files.operations[2] == ("write", tmp_path / "log", 4)
+    assert [done.path.name for done in files.operations[-3:]] == ["second", "moved", "moved"]
     assert files.names("log") == ["open", "write", "pwrite", "sync", "close"]
 
 
