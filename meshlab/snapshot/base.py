@@ -24,11 +24,9 @@ class Base:
     """
 
     def __init__(self, root: Path, layers: list[Layer], folder: Path | None = None) -> None:
-        self._root = root
-        self._folder = folder
         held = [layer for layer in layers if layer.kind == CONTENTS]
-        self.contents = Contents(lambda: [self.path(layer) for layer in held])
-        self._records = [self.path(layer) for layer in layers if layer.kind == RECORDS]
+        self.contents = Contents(lambda: [verified_path(root, layer, folder) for layer in held])
+        self._records = [verified_path(root, layer, folder) for layer in layers if layer.kind == RECORDS]
 
     @classmethod
     def open(cls, root: Path, manifest: Manifest) -> Base:
@@ -62,10 +60,11 @@ class Base:
                 wanted = wanted.filter(pc.invert(pc.is_in(wanted, taken["id"].combine_chunks())))
         return pa.concat_tables([LAYER_SCHEMA.empty_table(), *found])
 
-    def path(self, layer: Layer) -> Path:
-        """The file of a layer, compared with its name."""
-        path = layer_path(self._root, layer)
-        if self._folder is not None and (self._folder / path.name).exists():
-            path = self._folder / path.name
-        verify_layer(path, layer)
-        return path
+
+def verified_path(root: Path, layer: Layer, folder: Path | None = None) -> Path:
+    """The file of a layer, compared with its name; in ``folder`` if it is there."""
+    path = layer_path(root, layer)
+    if folder is not None and (folder / path.name).exists():
+        path = folder / path.name
+    verify_layer(path, layer)
+    return path

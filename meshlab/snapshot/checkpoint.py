@@ -193,7 +193,6 @@ class _Work:
         stack.set_aside(self.uid, [reject for reject in rejects if _place(reject) in map(_place, accepted)])
         written = folder.nbytes
         stack.merge()
-        stack.check()
         if retain is None:
             retain = before.retain_days
         end = events.end

@@ -4,7 +4,6 @@ A record is written down in one canonical way (docs/format.md, "State hash") and
 with MD5; the hash of a state is the sum of the hashes of its records, modulo 2^128.  So
 the order of records does not matter, and a change costs what changed, not the state.
 
->>> from meshlab.tables.schema import RECORD_SCHEMA
 >>> table = pa.Table.from_pylist([{"id": "m1"}, {"id": "m2"}], schema=RECORD_SCHEMA)
 >>> whole = state_hash(table)
 >>> whole.hexdigest()
@@ -31,7 +30,7 @@ import pyarrow.compute as pc
 from meshlab.errors import SnapshotError
 from meshlab.records import FIELDS
 from meshlab.tables.connection import borrow
-from meshlab.tables.schema import RECORD_FIELDS
+from meshlab.tables.schema import RECORD_FIELDS, RECORD_SCHEMA
 from meshlab.tables.slices import spread
 
 DIGEST = pa.binary(16)
@@ -45,6 +44,7 @@ _BATCH_ROWS = 8192
 _BATCH_BYTES = 32 << 20
 """Contents that DuckDB is handed at once: it copies up to a vector of records."""
 
+_SCHEMA = RECORD_FIELDS.append(RECORD_SCHEMA.field("extra"))
 _MODULUS = 1 << 128
 _ORDER = sorted(FIELDS)  # code points sort as their UTF-8 does
 _SLOTS = len(_ORDER) + 1
@@ -103,7 +103,7 @@ def row_hashes(table: pa.Table | pa.RecordBatch) -> pa.Array:
     Reads the seventeen fields, with contents whole, and ``extra``.  Memory beyond the
     table: some tens of MiB, whatever its size.
     """
-    table = pa.table(table).select([*RECORD_FIELDS.names, "extra"])
+    table = pa.table(table).select(_SCHEMA.names)
     starts = range(0, table.num_rows, _SLICE_ROWS)
     with closing(borrow()) as connection:
         parts = [_hash_slice(table.slice(start, _SLICE_ROWS), connection) for start in starts]
@@ -138,6 +138,7 @@ def _hash_slice(table: pa.Table, connection: Any) -> Any:
 def _cut(table: pa.Table) -> Iterator[pa.RecordBatch]:
     """Batches with few rows and few bytes of contents."""
     for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        batch = batch if batch.schema.types == _SCHEMA.types else batch.cast(_SCHEMA)
         lengths = pc.binary_length(batch["content"]).fill_null(0).to_numpy()
         cuts = np.flatnonzero(np.diff(np.cumsum(lengths, dtype=np.int64) // _BATCH_BYTES)) + 1
         starts = [0, *cuts.tolist()]
@@ -183,7 +184,7 @@ def _joined(column: pa.Array) -> pa.Array:
     offsets = column.offsets
     first = offsets[0].as_py() if len(column) else 0
     items = column.values.slice(first, offsets[-1].as_py() - first)
-    items = pc.binary_join_element_wise(pc.binary_length(items).cast(pa.string()), items, ":")
+    items = pc.binary_join_element_wise(pc.binary_length(items).cast(pa.string()), items, ":").fill_null("")
     lists = pa.ListArray.from_arrays(pc.subtract(offsets, first).cast(pa.int32()), items, mask=column.is_null())
     return pc.binary_join(lists, "")
 

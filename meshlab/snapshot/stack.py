@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from meshlab.dialects import OPS, OTHER
 from meshlab.errors import InternalError
-from meshlab.snapshot.base import Base
+from meshlab.snapshot.base import Base, verified_path
 from meshlab.snapshot.codes import sort_ids
 from meshlab.snapshot.contents import TEXTS, digests_in, encode, read_texts, write_texts
 from meshlab.snapshot.fold import Fold
@@ -49,7 +50,7 @@ class Stack:
     holds one such stretch of events, and of the records it touches all but long contents.
     """
 
-    def __init__(self, root: Any, manifest: Manifest, folder: LayerFolder) -> None:
+    def __init__(self, root: Path, manifest: Manifest, folder: LayerFolder) -> None:
         self._root, self._folder = root, folder
         self.layers = list(manifest.layers)
         self.hash = StateHash.parse(manifest.state_hash)
@@ -109,7 +110,7 @@ class Stack:
 
     def _merge(self, kind: str, run: slice) -> None:
         layers = self.of_kind(kind)[run]
-        paths = [self._base.path(layer) for layer in layers]
+        paths = [self._path(layer) for layer in layers]
 
         def write(sink: Any) -> tuple[int, str, str]:
             if kind == CONTENTS:
@@ -121,15 +122,6 @@ class Stack:
     def of_kind(self, kind: str) -> list[Layer]:
         """The layers of a kind, oldest first."""
         return [layer for layer in self.layers if layer.kind == kind]
-
-    def check(self) -> None:
-        """Read the new layers of records back and compute every hash anew.  Raises ``InternalError``."""
-        for layer in self._folder.written:
-            if layer in self.layers and layer.kind == RECORDS:
-                table = read_records(self._base.path(layer))
-                live = table.filter(pc.invert(table["gone"]))
-                if not _hashes(live, self._base).equals(live["hash"].combine_chunks()):
-                    raise InternalError(f"layer {layer.name} does not read back as it was folded")
 
     def drop_unused(self) -> None:
         """Remove layers of this checkpoint that were merged away again."""
@@ -154,7 +146,20 @@ class Stack:
         self.changed += state.num_rows
         self.gone += len(gone)
         table = _layer_table(state, hashes, gone)
-        self._grow(self._folder.add(RECORDS, lambda sink: write_records(sink, [table])))
+        layer = self._folder.add(RECORDS, lambda sink: write_records(sink, [table]))
+        self._grow(layer)
+        if layer is not None:
+            self._check(layer, hashes)
+
+    def _check(self, layer: Layer, hashes: pa.Array) -> None:
+        """Read a layer back and compute every hash anew.  Raises ``InternalError``."""
+        table = read_records(self._path(layer))
+        live = table.filter(pc.invert(table["gone"]))
+        if not (live["hash"].combine_chunks().equals(hashes) and _hashes(live, self._base).equals(hashes)):
+            raise InternalError(f"layer {layer.name} does not read back as it was folded")
+
+    def _path(self, layer: Layer) -> Path:
+        return verified_path(self._root, layer, self._folder.path)
 
     def _count_saved(self, used: pa.Array, texts: pa.Table, fresh: pa.Table) -> None:
         """Bytes of contents that are referred to and were not written."""
