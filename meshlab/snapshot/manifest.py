@@ -66,12 +66,17 @@ class Range(NamedTuple):
 
 
 class Retired(NamedTuple):
-    """A segment that was folded and deleted: its bytes, last seq and last sum."""
+    """A segment that was folded and deleted: its bytes, last seq and last sum.
+
+    ``digest`` is that of its end, as in a ``Range``: a file of that name with these
+    bytes is the old one, which a crash kept from being deleted; any other is a new one.
+    """
 
     segment: str
     nbytes: int
     seq: int
     sum: bytes
+    digest: bytes
 
 
 class Layer(NamedTuple):

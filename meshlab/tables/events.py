@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from meshlab.errors import MeshlabError
 from meshlab.records import FIELDS
-from meshlab.tables.load import Load, Log, Moment, Piece, select
+from meshlab.tables.load import Load, Log, Moment, Piece, Read, select
 from meshlab.tables.reports import reject_table, segment_table
 from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA
 from meshlab.wal.chain import ORIGIN, Cursor
@@ -94,13 +94,21 @@ class Events:
     def end(self) -> Cursor:
         """Where the log of the last user stands behind what was read."""
         self._read()
-        return self._loads[-1].report.end if self._loads else ORIGIN
+        if not self._loads:
+            return ORIGIN
+        last = self._loads[-1]
+        return last.report.reads[-1].end if last.report.reads else last.log.start
+
+    @property
+    def reads(self) -> list[Read]:
+        """What each piece that was read holds, and where the log stands behind it; in log order."""
+        self._read()
+        return [read for load in self._loads for read in load.report.reads]
 
     @property
     def parts(self) -> list[Part]:
         """What each piece that was read holds, in log order; rejects are not resolved yet."""
-        self._read()
-        return [part for load in self._loads for part in load.report.parts]
+        return [read.part for read in self.reads]
 
     @property
     def damage(self) -> int:

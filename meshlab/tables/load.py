@@ -117,17 +117,30 @@ def _micros(moment: Moment | None, name: str) -> int | None:
     return micros
 
 
-@dataclass(slots=True)
-class Report:
-    """What one pass met: the pieces read, in log order, and where the log stands behind them.
+class Read(NamedTuple):
+    """What is known of a piece that was read.
 
-    ``sealed`` are the days whose copy was read, ``cut`` those left before their end.
+    What it holds (rejects are not resolved yet), the effective time of its first event
+    (µs; None when it has none), and where the log stands behind it.
     """
 
-    parts: list[Part] = field(default_factory=list)
+    part: Part
+    first: int | None
+    end: Cursor
+
+
+@dataclass(slots=True)
+class Report:
+    """What one pass met, in log order, and the days whose copy was read or that were left before their end."""
+
+    reads: list[Read] = field(default_factory=list)
     sealed: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
-    end: Cursor = ORIGIN
+
+    @property
+    def parts(self) -> list[Part]:
+        """What each piece holds."""
+        return [read.part for read in self.reads]
 
 
 @dataclass(slots=True)
@@ -181,7 +194,7 @@ class Load:
                     batch = _only_rows(batch, self.selection)
                     if batch.num_rows:
                         yield batch
-                report.end = cursor = segment.end
+                cursor = segment.end
                 if self._close(segment, report):
                     return
 
@@ -199,7 +212,7 @@ class Load:
     def _close(self, segment: RawSegment | SealedSegment, report: Report) -> bool:
         """Take a segment's report; returns whether nothing chosen can follow."""
         part = segment.part
-        report.parts.append(part)
+        report.reads.append(Read(part, segment.first, segment.end))
         if isinstance(segment, SealedSegment):
             report.sealed.add(part.tally.segment)
         if segment.cut:

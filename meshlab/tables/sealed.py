@@ -181,6 +181,12 @@ class SealedSegment:
         return self.sealed.description.end
 
     @property
+    def first(self) -> int | None:
+        """The effective time of the first event (µs)."""
+        groups = self.sealed.description.groups
+        return groups[0].first if groups else None
+
+    @property
     def part(self) -> Part:
         """What the segment adds to the log's report."""
         return self.sealed.description.part

@@ -108,6 +108,12 @@ class RawSegment:
         return self._scan.end
 
     @property
+    def first(self) -> int | None:
+        """The effective time of the first event (µs)."""
+        assert self._scan is not None
+        return self._scan.first
+
+    @property
     def part(self) -> Part:
         """What the segment adds to the log's report."""
         assert self._scan is not None

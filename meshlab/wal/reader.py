@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -39,6 +39,7 @@ __all__ = [
     "Tally",
     "resolve",
     "scan_segment",
+    "settled_ends",
     "tail_run",
     "total",
 ]
@@ -89,7 +90,10 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class SegmentScan:
-    """One pass over a segment or a piece of it: iterate for the blocks, then read ``part`` and ``end``."""
+    """One pass over a segment or a piece of it: iterate for the blocks, then read ``part`` and ``end``.
+
+    ``first`` is the effective time of its first event, None when it has none.
+    """
 
     path: Path
     segment: str
@@ -105,6 +109,7 @@ class SegmentScan:
     claims: list[Claim] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Tally._fields[1:], 0))
     last_event: int = -1
+    first: int | None = None
 
     @property
     def part(self) -> Part:
@@ -149,6 +154,7 @@ class SegmentScan:
         counts["event_bytes"] += int(block.nbytes.sum())
         self._count_rejects(result.rejects)
         if len(block.start):
+            self.first = int(block.effective[0]) if self.first is None else self.first
             self.last_event = block.base + int(block.start[-1])
         return block
 
@@ -281,6 +287,19 @@ def tail_run(rejects: Sequence[Reject], size: int) -> list[Reject]:
         run.append(reject)
         size = reject.offset
     return run[::-1]
+
+
+def settled_ends(parts: Iterable[Part]) -> dict[str, int]:
+    """Per segment, the offset from which on a later pass must look again.
+
+    That is its end, or the start of what is unfinished there: it may yet be finished.
+    """
+    ends = {}
+    for part in parts:
+        end = part.stop - part.tally.open_tail_bytes
+        run = tail_run(part.rejects, end)
+        ends[part.tally.segment] = run[0].offset if run else end
+    return ends
 
 
 def _is_unfinished(reject: Reject) -> bool:
