@@ -24,6 +24,7 @@ from meshlab.snapshot.state import State
 from meshlab.tables.events import load_user
 from meshlab.tables.schema import RECORD_SCHEMA
 from meshlab.wal.paths import SNAPSHOT
+from meshlab.wal.reader import settled_ends
 
 CHECKPOINT_FOLDERS = ("history", "layers")
 
@@ -41,7 +42,8 @@ def replay(root: Path, uid: str, *, progress: bool = True) -> State:
     for batch in events.to_batches():
         fold.add(batch)
     state, orphans, counts = fold.finish()
-    return State(uid, state, orphans=orphans, rejects=events.rejects, segments=events.segments, counts=counts)
+    reports = {"rejects": events.rejects, "segments": events.segments}
+    return State(uid, state, orphans=orphans, counts=counts, ends=settled_ends(events.parts), end=events.end, **reports)
 
 
 def read_base(root: Path, *, progress: bool = True) -> pa.Table | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from meshlab.records import FIELDS
 from meshlab.snapshot.fold import Counts
 from meshlab.tables.events import to_pandas, to_polars
+from meshlab.wal.chain import ORIGIN, Cursor
 
 if TYPE_CHECKING:
     import pandas
@@ -32,19 +33,31 @@ class State:
     ``rejects``   bytes of the log that are no event, and findings (``REJECT_SCHEMA``)
     ``segments``  what the log consists of (``SEGMENT_SCHEMA``)
     ``counts``    events folded, by kind
+    ``ends``      per segment, the offset up to which it is in the state, and ``end``, the chain there
 
     Arrow tools take the object as it is: ``pa.table(state)``, ``pl.from_arrow(state)``,
     ``duckdb.sql("from state")``.
     """
 
     def __init__(
-        self, uid: str, table: pa.Table, *, orphans: pa.Table, rejects: pa.Table, segments: pa.Table, counts: Counts
+        self,
+        uid: str,
+        table: pa.Table,
+        *,
+        orphans: pa.Table,
+        rejects: pa.Table,
+        segments: pa.Table,
+        counts: Counts,
+        ends: Mapping[str, int] | None = None,
+        end: Cursor = ORIGIN,
     ) -> None:
         self.uid = uid
         self.orphans = orphans
         self.rejects = rejects
         self.segments = segments
         self.counts = counts
+        self.ends = dict(ends or {})
+        self.end = end
         self._table = table
 
     def to_arrow(self) -> pa.Table:
