@@ -54,7 +54,8 @@ class Range(NamedTuple):
 
     ``digest`` is the MD5 of the last bytes (``PROBE`` at most) before ``stop``, ``lines``
     the number of physical lines of the segment before ``stop``, ``effective`` the largest
-    effective time when this range had been folded (µs).
+    effective time when this range had been folded, ``first`` that of its first event
+    (µs; ``LONG_AGO``: not known).
     """
 
     segment: str
@@ -63,10 +64,11 @@ class Range(NamedTuple):
     digest: bytes
     lines: int
     effective: int
+    first: int = LONG_AGO
 
 
 class Retired(NamedTuple):
-    """A segment that was folded and deleted: its bytes, last seq and last sum.
+    """A segment that was folded and deleted: its bytes, the last seq and sum and the effective time (µs) behind it.
 
     ``digest`` is that of its end, as in a ``Range``: a file of that name with these
     bytes is the old one, which a crash kept from being deleted; any other is a new one.
@@ -77,6 +79,7 @@ class Retired(NamedTuple):
     seq: int
     sum: bytes
     digest: bytes
+    effective: int = LONG_AGO
 
 
 class Layer(NamedTuple):
