@@ -109,14 +109,14 @@ def checkpoint(
     phase-1 snapshot without ``upgrade``.
     """
     started = time.monotonic()
-    with _locked(root, files):
+    with locked(root, files):
         work = _Work(root, uid, frozenset(accept), dry_run, progress, files, clock)
         report = work.run(upgrade, retain)
     return report._replace(seconds=time.monotonic() - started)
 
 
 @contextmanager
-def _locked(root: Path, files: Files) -> Iterator[None]:
+def locked(root: Path, files: Files) -> Iterator[None]:
     """Hold ``checkpoint.lock``; the file is never deleted."""
     path = root / CHECKPOINT_LOCK
     with storage_errors("lock", path):
@@ -160,7 +160,7 @@ class _Work:
         folder = LayerFolder(self.root, self.files, _TRIAL if self.dry_run else "layers")
         try:
             if isinstance(found, Path) and not self.dry_run:
-                self._keep(0)
+                keep(self.root, 0, self.files)
             folder.prepare()
             report = self._fold(before, found if isinstance(found, Path) else None, folder, retain)
         except BaseException:
@@ -213,7 +213,7 @@ class _Work:
             retain_days=retain,
             base_time=base_time,
             created_at=self.clock(),
-            tool=_tool(),
+            tool=tool(),
             bytes_of_change=written,
         )
         if after.folded == before.folded and bincode is None and retain == before.retain_days and before.generation:
@@ -221,7 +221,7 @@ class _Work:
         elif not self.dry_run:
             stack.drop_unused()
             if before.generation or bincode is None:
-                self._keep(before.generation)
+                keep(self.root, before.generation, self.files)
             commit(self.root, after, self.files)
         return CheckpointReport(
             uid=self.uid,
@@ -305,16 +305,17 @@ class _Work:
             raise DamageFound(_describe(self.root, refused), hint=_hint(refused))
         return [Accepted(r.segment, r.offset, r.nbytes, r.kind, r.reason) for r in damage]
 
-    def _keep(self, generation: int) -> None:
-        """Give the snapshot in force a name in ``history/``."""
-        target = history_path(self.root, generation)
-        with storage_errors("write", target):
-            if not target.parent.is_dir():
-                self.files.mkdir(target.parent)
-                self.files.sync_directory(self.root)
-            with suppress(FileExistsError):
-                self.files.link(self.root / SNAPSHOT, target)
-            self.files.sync_directory(target.parent)
+
+def keep(root: Path, generation: int, files: Files) -> None:
+    """Give the snapshot in force a name in ``history/``."""
+    target = history_path(root, generation)
+    with storage_errors("write", target):
+        if not target.parent.is_dir():
+            files.mkdir(target.parent)
+            files.sync_directory(root)
+        with suppress(FileExistsError):
+            files.link(root / SNAPSHOT, target)
+        files.sync_directory(target.parent)
 
 
 def commit(root: Path, manifest: Manifest, files: Files) -> None:
@@ -329,7 +330,7 @@ def commit(root: Path, manifest: Manifest, files: Files) -> None:
         files.sync_directory(root)
 
 
-def _tool() -> str:
+def tool() -> str:
     """What made a manifest."""
     try:
         return f"meshlab {version('meshlab')}"
