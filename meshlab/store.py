@@ -28,6 +28,7 @@ from meshlab.wal.writer import Durability, Event, Writer
 if TYPE_CHECKING:
     from meshlab.snapshot.checkpoint import CheckpointReport
     from meshlab.snapshot.state import State
+    from meshlab.snapshot.vacuum import VacuumReport
     from meshlab.tables.events import Events
     from meshlab.tables.load import Moment
     from meshlab.tables.seal import SealedFile
@@ -208,6 +209,15 @@ class UserStore:
             dry_run=dry_run,
             progress=progress,
         )
+
+    def vacuum(self, *, apply: bool = False) -> VacuumReport:
+        """Say what retention no longer needs, and with ``apply`` seal and delete it.
+
+        Raises ``CheckpointBusy``, ``SnapshotError``, ``StorageError``.
+        """
+        from meshlab.snapshot.vacuum import vacuum
+
+        return vacuum(self._existing(), self.uid, apply=apply)
 
     def seal(self) -> list[SealedFile]:
         """Make columnar copies of finished segments, which load many times faster."""

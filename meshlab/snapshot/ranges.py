@@ -37,7 +37,7 @@ def rest(root: Path, manifest: Manifest) -> list[Piece]:
     Raises ``SnapshotError`` when a segment is shorter than what was folded of it, or
     differs there.
     """
-    last = {piece.segment: piece for piece in sorted(manifest.folded)}
+    last = undeleted(root, manifest) | {piece.segment: piece for piece in sorted(manifest.folded)}
     pieces = []
     for day in segment_days(root):
         piece = last.get(day)
@@ -52,6 +52,17 @@ def rest(root: Path, manifest: Manifest) -> list[Piece]:
         if segment_size(root, day) > piece.stop:
             pieces.append(Piece(day, piece.stop, None, piece.lines + 1))
     return pieces
+
+
+def undeleted(root: Path, manifest: Manifest) -> dict[str, Range]:
+    """Retired segments that are still there, by name: a crash came between retiring and deleting."""
+    known = {piece.segment for piece in manifest.folded}
+    old = (
+        Range(gone.segment, 0, gone.nbytes, gone.digest, 0, manifest.effective)
+        for gone in manifest.retired
+        if gone.segment not in known
+    )
+    return {piece.segment: piece for piece in old if not check_range(root, piece)}
 
 
 def segment_size(root: Path, day: str) -> int:

@@ -1,0 +1,359 @@
+"""Vacuum: what no moment that must stay restorable needs is sealed or deleted.
+
+Only here is anything of the log, of layers or of earlier snapshots ever deleted.  A
+segment is first *retired*: its totals go to a ledger layer, and a new manifest says
+that it was folded and is gone.  Only then is the file removed; a crash in between
+leaves a file that readers know for the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from meshlab.errors import StorageError, storage_errors
+from meshlab.snapshot.checkpoint import commit, keep, locked, tool
+from meshlab.snapshot.contents import digests_in, read_texts, write_texts
+from meshlab.snapshot.layers import LayerFolder, read_records
+from meshlab.snapshot.manifest import (
+    CONTENTS,
+    LAYERS,
+    LEDGER,
+    RECORDS,
+    Entry,
+    Layer,
+    Manifest,
+    Range,
+    Retired,
+    check_range,
+    current,
+    digest_of,
+    history,
+    layer_path,
+)
+from meshlab.snapshot.ranges import folded_after, rest, segment_size, undeleted
+from meshlab.tables.events import load_user
+from meshlab.tables.load import Piece
+from meshlab.tables.seal import seal
+from meshlab.tables.sealed import description_path, sealed_path
+from meshlab.times import DAY, SECOND, day_of, midnight
+from meshlab.wal.chain import LONG_AGO
+from meshlab.wal.files import REAL_FILES, Files
+from meshlab.wal.frame import NO_SUM
+from meshlab.wal.lock import LockFile
+from meshlab.wal.paths import LOCK, segment_days, segment_name
+from meshlab.wal.recovery import last_frame
+from meshlab.wal.writer import wall_clock
+
+YOUNG = 15 * 60 * SECOND
+"""Files a manifest younger than this refers to stay: somebody may be about to open them (µs)."""
+
+
+class Fate(NamedTuple):
+    """What becomes of one file: its name, bytes, whether it goes, and why or why not."""
+
+    name: str
+    nbytes: int
+    goes: bool
+    reason: str
+
+
+class VacuumReport(NamedTuple):
+    """What a vacuum did, or would do: see ``Fate``.
+
+    Moments from ``cutoff`` (µs) on stay restorable.  ``events`` and ``event_bytes`` are
+    the totals of the deleted segments that went to the ledger.
+    """
+
+    uid: str
+    generation: int
+    cutoff: int
+    segments: list[Fate]
+    layers: list[Fate]
+    history: list[Fate]
+    events: int
+    event_bytes: int
+    applied: bool
+
+    @property
+    def bytes_freed(self) -> int:
+        """Bytes of all that goes."""
+        return sum(fate.nbytes for fate in (*self.segments, *self.layers, *self.history) if fate.goes)
+
+
+def vacuum(
+    root: Path,
+    uid: str,
+    *,
+    apply: bool = False,
+    files: Files = REAL_FILES,
+    clock: Callable[[], int] = wall_clock,
+) -> VacuumReport:
+    """Delete what the retention of a user no longer needs; without ``apply`` only say what.
+
+    Raises ``CheckpointBusy``, ``SnapshotError``, ``StorageError``.
+    """
+    with locked(root, files):
+        manifest = current(root, uid)
+        if not isinstance(manifest, Manifest) or not manifest.generation:
+            return _nothing(root, uid)
+        plan = _Plan(root, uid, manifest, clock())
+        fates = plan.segments()
+        report = VacuumReport(
+            uid, manifest.generation, plan.cutoff, fates, plan.layers(), plan.history(), 0, 0, applied=False
+        )
+        if not apply:
+            return report
+        seal(root, uid, files=files)
+        report = _retire(plan, report, files, clock)
+        _delete(plan, report, files)
+        return report._replace(applied=True)
+
+
+def _nothing(root: Path, uid: str) -> VacuumReport:
+    fates = [Fate(segment_name(d), segment_size(root, d), False, "no checkpoint yet") for d in segment_days(root)]
+    return VacuumReport(uid, 0, LONG_AGO, fates, [], [], 0, 0, applied=False)
+
+
+class _Plan:
+    """What the window needs: moments from ``cutoff`` on, by the manifests that lead to them."""
+
+    def __init__(self, root: Path, uid: str, manifest: Manifest, now: int) -> None:
+        self.root, self.uid, self.manifest, self.now = root, uid, manifest, now
+        self.cutoff = min(now, manifest.effective) - manifest.retain_days * DAY
+        self.entries = history(root, uid)
+        self.base = self._base()
+
+    def _base(self) -> Manifest | None:
+        """The newest manifest whose moment is not after the cutoff and whose layers are all there."""
+        known = [entry.manifest for entry in self.entries if entry.manifest is not None] + [self.manifest]
+        usable = [one for one in known if one.generation and one.effective <= self.cutoff and self._is_whole(one)]
+        return usable[-1] if usable else None
+
+    def _is_whole(self, manifest: Manifest) -> bool:
+        return all(_has(layer_path(self.root, layer), layer) for layer in manifest.layers)
+
+    def kept(self) -> list[Manifest]:
+        """The manifests that stay, oldest first."""
+        floor = self.base.generation if self.base is not None else 0
+        earlier = [entry.manifest for entry in self.entries if entry.manifest is not None]
+        return [one for one in earlier if one.generation >= floor] + [self.manifest]
+
+    def segments(self) -> list[Fate]:
+        return [
+            Fate(segment_name(day), segment_size(self.root, day), *self._fate(day)) for day in segment_days(self.root)
+        ]
+
+    def _fate(self, day: str) -> tuple[bool, str]:
+        days = segment_days(self.root)
+        today = max(day_of(self.now), days[-1])
+        if day in undeleted(self.root, self.manifest):
+            return True, "retired before; a crash kept it from being deleted"
+        if day == days[-1]:
+            return False, "the newest segment"
+        if day >= day_of(midnight(today) - DAY):
+            return False, "of today or yesterday"
+        if day == next((d for d in reversed(days) if last_frame(self.root / segment_name(d))[0] is not None), None):
+            return False, "the newest that holds a frame"
+        piece = _folded(self.manifest, day)
+        if piece is None or piece.stop < segment_size(self.root, day):
+            return False, "not folded to its end: run a checkpoint"
+        if problem := check_range(self.root, piece):
+            return False, problem
+        if self.base is None:
+            return False, f"no checkpoint is older than the retention of {self.manifest.retain_days} days"
+        needed = {p.segment for p in (*folded_after(self.manifest, self.base), *rest(self.root, self.manifest))}
+        if day in needed:
+            return False, f"moments of the last {self.manifest.retain_days} days need it"
+        return True, f"folded, and no moment of the last {self.manifest.retain_days} days needs it"
+
+    def history(self) -> list[Fate]:
+        kept = {one.generation for one in self.kept()}
+        return [self._history_fate(entry, kept) for entry in self.entries]
+
+    def _history_fate(self, entry: Entry, kept: set[int]) -> Fate:
+        size = entry.path.stat().st_size
+        if entry.manifest is None:
+            reason = entry.problem or "the snapshot of phase 1: delete it by hand when it is no longer wanted"
+            return Fate(entry.path.name, size, False, reason)
+        if entry.generation in kept:
+            return Fate(entry.path.name, size, False, "a moment of the window is restored from it")
+        if entry.manifest.created_at > self.now - YOUNG:
+            return Fate(entry.path.name, size, False, "younger than 15 minutes")
+        return Fate(entry.path.name, size, True, "before the window")
+
+    def layers(self) -> list[Fate]:
+        """Layers no manifest refers to that stays or is young."""
+        earlier = [entry.manifest for entry in self.entries if entry.manifest is not None]
+        young = [one for one in earlier if one.created_at > self.now - YOUNG]
+        named = {layer_path(self.root, layer).name for one in (*self.kept(), *young) for layer in one.layers}
+        fates = []
+        for path in sorted((self.root / LAYERS).glob("[0-9a-f]*")):
+            size = path.stat().st_size
+            if path.name in named:
+                fates.append(Fate(path.name, size, False, "a snapshot refers to it"))
+            else:
+                fates.append(Fate(path.name, size, True, "no snapshot that stays refers to it"))
+        return fates
+
+
+def _has(path: Path, layer: Layer) -> bool:
+    try:
+        return path.stat().st_size == layer.nbytes
+    except OSError:
+        return False
+
+
+def _folded(manifest: Manifest, day: str) -> Range | None:
+    """The last range folded of a segment."""
+    return max((piece for piece in manifest.folded if piece.segment == day), default=None)
+
+
+# Retiring and deleting
+
+
+def _retire(plan: _Plan, report: VacuumReport, files: Files, clock: Callable[[], int]) -> VacuumReport:
+    """Write the ledger of the segments that go, shrink contents, and put a manifest in force that says so."""
+    before = plan.manifest
+    left = undeleted(plan.root, before)
+    days = [day for day in segment_days(plan.root) if _goes(report, day) and day not in left]
+    folder = LayerFolder(plan.root, files)
+    folder.prepare()
+    try:
+        layers, events, nbytes = list(before.layers), 0, 0
+        if days:
+            totals = _totals(plan.root, plan.uid, days)
+            events, nbytes = pc.sum(totals["events"]).as_py() or 0, pc.sum(totals["bytes"]).as_py() or 0
+            layers += _added(folder.add(LEDGER, lambda sink: _write_totals(sink, totals)))
+        layers = _shrunk(plan, layers, folder)
+        if layers == before.layers and not days:
+            return report
+        gone = [_retired(plan.root, before, day) for day in days]
+        after = msgspec.structs.replace(
+            before,
+            generation=before.generation + 1,
+            parent=digest_of(before),
+            folded=[piece for piece in before.folded if piece.segment not in days],
+            retired=before.retired + gone,
+            layers=layers,
+            created_at=clock(),
+            tool=tool(),
+            bytes_of_change=0,
+        )
+        keep(plan.root, before.generation, files)
+        commit(plan.root, after, files)
+    except BaseException:
+        folder.discard()
+        raise
+    return report._replace(generation=after.generation, events=events, event_bytes=nbytes)
+
+
+def _goes(report: VacuumReport, day: str) -> bool:
+    return any(fate.goes for fate in report.segments if fate.name == segment_name(day))
+
+
+def _added(layer: Layer | None) -> list[Layer]:
+    return [] if layer is None else [layer]
+
+
+def _totals(root: Path, uid: str, days: list[str]) -> pa.Table:
+    """Events and bytes of some segments by day, hour, op and dialect."""
+    columns = ("segment", "effective_ts", "op", "dialect", "nbytes")
+    table = load_user(root, uid, [Piece(day) for day in days], columns=columns, progress=False).to_arrow()
+    hour = pc.hour(table["effective_ts"])
+    names = [table[name].cast(pa.string()) for name in ("segment", "op", "dialect")]
+    plain = pa.table([*names, hour, table["nbytes"]], names=["day", "op", "dialect", "hour", "bytes"])
+    grouped = plain.group_by(["day", "hour", "op", "dialect"]).aggregate([("bytes", "count"), ("bytes", "sum")])
+    renamed = grouped.select(["day", "hour", "op", "dialect", "bytes_count", "bytes_sum"])
+    return renamed.rename_columns(["day", "hour", "op", "dialect", "events", "bytes"]).sort_by(
+        [("day", "ascending"), ("hour", "ascending"), ("op", "ascending"), ("dialect", "ascending")]
+    )
+
+
+def _write_totals(sink: Any, totals: pa.Table) -> tuple[int, str, str]:
+    pq.write_table(totals, sink, compression="zstd", write_page_checksum=True)
+    return totals.num_rows, "", ""
+
+
+def _retired(root: Path, manifest: Manifest, day: str) -> Retired:
+    piece = _folded(manifest, day)
+    assert piece is not None
+    tail, _ = last_frame(root / segment_name(day))
+    seq, total = (tail.seq, tail.sum) if tail is not None else (0, NO_SUM)
+    return Retired(day, piece.stop, seq, total, piece.digest)
+
+
+def _shrunk(plan: _Plan, layers: list[Layer], folder: LayerFolder) -> list[Layer]:
+    """Layers of contents of which over half are referred to by no manifest that stays, written anew without those."""
+    held = [layer for layer in layers if layer.kind == CONTENTS]
+    if not held:
+        return layers
+    used = _digests_used(plan)
+    for layer in held:
+        path = layer_path(plan.root, layer)
+        rows = wanted = 0
+        for table in read_texts([path]):
+            rows += table.num_rows
+            wanted += pc.sum(pc.is_in(table["digest"], used)).as_py() or 0
+        if 2 * wanted < rows:
+            place = layers.index(layer)
+            layers = [*layers[:place], *_added(_without(folder, path, used)), *layers[place + 1 :]]
+    return layers
+
+
+def _without(folder: LayerFolder, path: Path, used: pa.Array) -> Layer | None:
+    """The contents of a layer that are used, as a layer."""
+    tables = (table.filter(pc.is_in(table["digest"], used)) for table in read_texts([path]))
+    return folder.add(CONTENTS, lambda sink: (write_texts(sink, tables), "", ""))
+
+
+def _digests_used(plan: _Plan) -> pa.Array:
+    """The contents that the manifests which stay refer to."""
+    records = {layer.name: layer for one in plan.kept() for layer in one.layers if layer.kind == RECORDS}
+    found = []
+    for layer in records.values():
+        for chunk in read_records(layer_path(plan.root, layer), ["content"])["content"].chunks:
+            found.append(digests_in(chunk).drop_null())
+    return pc.unique(pa.chunked_array(found, pa.binary(32)))
+
+
+def _delete(plan: _Plan, report: VacuumReport, files: Files) -> None:
+    """Remove the files that go; segments under ``wal.lock``, and only as they were folded."""
+    lock = LockFile(plan.root / LOCK, files)
+    with storage_errors("delete from", plan.root):
+        lock.acquire()
+        try:
+            manifest = current(plan.root, plan.uid)
+            assert isinstance(manifest, Manifest)
+            sizes = {gone.segment: gone.nbytes for gone in manifest.retired}
+            for day in undeleted(plan.root, manifest):
+                if segment_size(plan.root, day) == sizes[day]:
+                    files.unlink(plan.root / segment_name(day))
+        finally:
+            lock.close()
+        for day in sizes:
+            for path in (sealed_path(plan.root, day), description_path(plan.root, day)):
+                if path.exists() and not (plan.root / segment_name(day)).exists():
+                    files.unlink(path)
+        files.sync_directory(plan.root)
+    _delete_named(plan.root / "history", report.history, files)
+    _delete_named(plan.root / LAYERS, report.layers, files)
+
+
+def _delete_named(folder: Path, fates: list[Fate], files: Files) -> None:
+    doomed = [folder / fate.name for fate in fates if fate.goes]
+    for path in doomed:
+        try:
+            files.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StorageError(f"cannot delete {path}: {error.strerror or error}") from error
+    if doomed:
+        files.sync_directory(folder)
