@@ -274,27 +274,28 @@ class _Work:
         What stands unfinished at the very end of the log is left for the next time.
         """
         folded, effective = list(before.folded), max(before.effective, events.end.effective)
-        parts = events.parts
-        for index, (piece, part) in enumerate(zip(pieces, parts, strict=True)):
+        for index, (piece, read) in enumerate(zip(pieces, events.reads, strict=True)):
             assert piece.stop is not None
-            stop, lines = piece.stop, piece.line - 1 + part.tally.lines
-            run = tail_run(part.rejects, stop) if index == len(pieces) - 1 else []
+            stop, lines = piece.stop, piece.line - 1 + read.part.tally.lines
+            run = tail_run(read.part.rejects, stop) if index == len(pieces) - 1 else []
             if run:
                 stop, lines = run[0].offset, run[0].line - 1
             if stop > piece.start:
-                self._append(folded, piece.segment, piece.start, stop, lines, effective)
-        return folded, effective, resolve(parts)
+                first = read.end.effective if read.first is None else read.first
+                self._append(folded, Range(piece.segment, piece.start, stop, b"", lines, read.end.effective, first))
+        return folded, effective, resolve(events.parts)
 
-    def _append(self, folded: list[Range], day: str, start: int, stop: int, lines: int, effective: int) -> None:
+    def _append(self, folded: list[Range], new: Range) -> None:
         """Add a range; one that goes on where the last ends makes it longer."""
-        fd = open_regular(self.root / segment_name(day), os.O_RDONLY)
+        fd = open_regular(self.root / segment_name(new.segment), os.O_RDONLY)
         try:
-            digest = digest_before(fd, stop)
+            new = new._replace(digest=digest_before(fd, new.stop))
         finally:
             os.close(fd)
-        if folded and (folded[-1].segment, folded[-1].stop) == (day, start):
-            start = folded.pop().start
-        folded.append(Range(day, start, stop, digest, lines, effective))
+        if folded and (folded[-1].segment, folded[-1].stop) == (new.segment, new.start):
+            last = folded.pop()
+            new = new._replace(start=last.start, first=last.first)
+        folded.append(new)
 
     def _accept(self, before: Manifest, rejects: list[Reject]) -> list[Accepted]:
         """The damage an operator has accepted; raises ``DamageFound`` for any other."""
