@@ -1,4 +1,4 @@
-"""The state hash: one number that two states share exactly when they hold the same records.
+"""The state hash: one number that tells whether two states hold the same records.
 
 A record is written down in one canonical way (docs/format.md, "State hash") and hashed
 with MD5; the hash of a state is the sum of the hashes of its records, modulo 2^128.  So
