@@ -21,6 +21,7 @@ from meshlab.errors import BadEvent, StorageError, WalPoisoned, WriteFailed, sto
 from meshlab.events import MeshEvent, encode_event, encode_events
 from meshlab.times import DAY, day_of, format_time, midnight
 from meshlab.wal.commit import GroupCommit, Receipt, Request
+from meshlab.wal.computed import Compute, Computed, is_ready, turns
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.frame import EVENT_START, MAX_FRAME, MAX_SEQ_DIGITS, check_key, read_tail, too_large, write_frame
 from meshlab.wal.lock import Hint, LockFile, Poison
@@ -67,6 +68,7 @@ class Writer:
         self.durability = durability
         self._files = files
         self._clock = clock
+        self._computing = False
         self._forget()
 
     def _forget(self) -> None:
@@ -111,6 +113,17 @@ class Writer:
             raise BadEvent("the batch is empty")
         return self._submit(Request(encoded, check_key(key) if key is not None else None))
 
+    def append_computed(self, compute: Compute) -> Receipt:
+        """Append, as one frame, what ``compute`` makes of the log as it stands.
+
+        It is called with ``wal.lock`` held and told where the log ends: until its events
+        are written no writer that takes the lock adds any.  What it raises is raised
+        here, and nothing is written for it.  It may run in another thread of this writer
+        and must not append.
+        """
+        self._computing = True
+        return self._submit(Computed(compute))
+
     def close(self) -> None:
         """Close the files, when the appends under way are done; a later append opens them again."""
         self._check_process()
@@ -131,7 +144,8 @@ class Writer:
         lock = self._lock or self._open()
         try:
             self._acquire(lock)
-            receipts = self._write(lock, batch, self._find_place(lock))
+            end = self._find_place(lock)
+            receipts = self._write_in_turns(lock, batch, end) if self._computing else self._write(lock, batch, end)
         finally:
             if self._lock is lock:
                 lock.release()
@@ -294,6 +308,16 @@ class Writer:
                 after = after._replace(size=after.size + slipped)
             lock.write_hint(Hint(day, after.size, after.seq, after.sum))
             self._end = after
+        return receipts
+
+    def _write_in_turns(self, lock: LockFile, batch: list[Request], end: LogEnd) -> list[tuple[Request, Receipt]]:
+        """Write a batch that may hold computed appends, each of which sees those before it in the file."""
+        receipts: list[tuple[Request, Receipt]] = []
+        for together in turns(batch):
+            if is_ready(together, end):
+                written = self._write(lock, together, end)
+                receipts += written
+                end = self._end if written and self._end is not None else end
         return receipts
 
     def _turn_to(self, lock: LockFile, day: str, end: LogEnd, now: int) -> LogEnd:
