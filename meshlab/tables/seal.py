@@ -1,8 +1,8 @@
 """Sealing: finished segments as Parquet files that read many times faster.
 
 A sealed copy is a cache beside the log (see ``sealed``); deleting it loses nothing.
-Steps: sync the segment; write the copy and what is said of it under temporary names,
-sync both; rename the copy, then what is said of it; sync the directory.  The last
+Steps: sync the segment; write and sync the copy, then what is said of it, both under
+temporary names; rename the copy, then what is said of it; sync the directory.  The last
 rename is the commit point: it names the footer of the copy it belongs to, so a crash
 anywhere leaves either a good pair or one that is not used, and at most temporary
 files, which a later sealing of that day deletes.
@@ -10,7 +10,9 @@ files, which a later sealing of that day deletes.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +43,7 @@ from meshlab.tables.segment import RawSegment
 from meshlab.wal.chain import ORIGIN
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.paths import segment_days, segment_name
+from meshlab.wal.sink import SyncedFile
 
 GROUP_ROWS = 128 << 10
 _CODEC = "lz4"
@@ -89,26 +92,26 @@ def _seal_segment(segment: RawSegment, files: Files) -> SealedFile | None:
     """Write the copy of one segment; None when the segment changed or has too many rejects."""
     source = segment.root / segment_name(segment.day)
     targets = sealed_path(segment.root, segment.day), description_path(segment.root, segment.day)
-    temporaries = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in targets]
+    temporaries = [path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in targets]
     with storage_errors("seal", targets[0]):
         _sync(source, files)
         before = look_at_source(source)
         _make_folder(targets[0].parent, files)
         try:
-            groups = _write(segment, temporaries[0])
+            with SyncedFile(temporaries[0], files) as sink:
+                groups = _write(segment, sink)
             copy = look_at_copy(temporaries[0])
             told = Description(VERSION, before, copy, segment.start, segment.end, segment.part, groups)
             raw = sum(len(reject.raw) for reject in told.part.rejects)
             if look_at_source(source) != before or raw > _MOST_RAW:
                 return None
-            temporaries[1].write_bytes(pack(told))
-            for path in temporaries:
-                _sync(path, files)
+            with SyncedFile(temporaries[1], files) as sink:
+                sink.write(pack(told))
             for path, target in zip(temporaries, targets, strict=True):
-                os.replace(path, target)
+                files.rename(path, target)
         finally:
             for path in temporaries:
-                path.unlink(missing_ok=True)
+                _delete(path, files)
         files.sync_directory(targets[0].parent)
     return SealedFile(segment.day, before.size, copy[0])
 
@@ -120,7 +123,14 @@ def _make_folder(folder: Path, files: Files) -> None:
         files.sync_directory(folder.parent)
     for path in folder.glob(".wal-*.tmp"):
         if time.time() - path.stat().st_mtime > _ABANDONED:
-            path.unlink(missing_ok=True)
+            _delete(path, files)
+
+
+def _delete(path: Path, files: Files) -> None:
+    """Delete a temporary file, if it is there and can be: it is only in the way."""
+    with contextlib.suppress(OSError):
+        if os.path.lexists(path):
+            files.unlink(path)
 
 
 def _is_readable(path: Path) -> bool:
@@ -142,11 +152,11 @@ def _sync(path: Path, files: Files) -> None:
         files.close(fd)
 
 
-def _write(segment: RawSegment, path: Path) -> list[Group]:
+def _write(segment: RawSegment, sink: SyncedFile) -> list[Group]:
     """Write all events of the segment; returns the row groups."""
     groups = []
     settings = {"compression": _CODEC, "use_dictionary": _FEW_VALUES, "write_statistics": False}
-    with pq.ParquetWriter(path, FILE_SCHEMA, write_page_checksum=True, **settings) as writer:
+    with pq.ParquetWriter(pa.PythonFile(sink, "w"), FILE_SCHEMA, write_page_checksum=True, **settings) as writer:
         for table in _in_groups(segment):
             moments = table.column("effective_ts").cast(pa.int64())
             groups.append(Group(table.num_rows, moments[0].as_py(), moments[-1].as_py()))

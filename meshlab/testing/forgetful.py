@@ -206,6 +206,7 @@ class ForgetfulFiles(Files):
         ``keep``: files whose name matches this pattern lose no byte (the system had
         written them back by chance, and others not).
         Surviving files are new inodes: descriptors from before the crash can do no harm.
+        Time stamps stay where no byte was lost.
         """
         rng = rng or Random(0)
         real = root.resolve()
@@ -347,4 +348,6 @@ def _replace(path: Path, data: bytes) -> None:
     copy = path.with_name(path.name + ".after-crash")
     copy.write_bytes(data)
     copy.chmod(path.stat().st_mode & 0o777)
+    if data == path.read_bytes():
+        os.utime(copy, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
     copy.replace(path)

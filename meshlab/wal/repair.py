@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,9 +24,11 @@ import numpy as np
 
 from meshlab.errors import InternalError, StorageError, storage_errors
 from meshlab.wal.chain import ORIGIN
+from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.lines import Block, Digests, Reject, md5_digests
 from meshlab.wal.paths import SNAPSHOT, segment_days, segment_name
 from meshlab.wal.reader import Part, resolve, scan_segment
+from meshlab.wal.sink import SyncedFile
 from meshlab.wal.verify import Progress, verify
 
 LEFT_OUT = "left-out"
@@ -47,7 +50,12 @@ class RepairReport(NamedTuple):
 
 
 def repair(
-    root: Path, target: Path, *, digests: Digests = md5_digests, progress: Progress | None = None
+    root: Path,
+    target: Path,
+    *,
+    digests: Digests = md5_digests,
+    progress: Progress | None = None,
+    files: Files = REAL_FILES,
 ) -> RepairReport:
     """Write a cleaned copy of a user's log to ``target``, a directory that is not there yet.
 
@@ -59,22 +67,23 @@ def repair(
     _refuse_scratch(root, scratch)
     with storage_errors("write the repaired copy to", scratch):
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)  # fails on a link or file, which rmtree leaves alone
-        (scratch / LEFT_OUT).mkdir()
+        _make_folders(scratch.parent, files)
+        files.mkdir(scratch)  # fails on a link or file, which rmtree leaves alone
+        files.mkdir(scratch / LEFT_OUT)
         try:
-            parts = list(_copy_segments(root, scratch, digests, progress))
+            parts = list(_copy_segments(root, scratch, digests, progress, files))
             left_out = [reject for reject in resolve(parts) if reject.nbytes]
-            _keep_left_out(root, scratch, left_out)
+            _keep_left_out(root, scratch, left_out, files)
             if (root / SNAPSHOT).is_file():
-                shutil.copyfile(root / SNAPSHOT, scratch / SNAPSHOT)
-            _sync_tree(scratch)
+                _copy_snapshot(root, scratch, files)
+            _sync_tree(scratch, files)
             events = sum(part.tally.events for part in parts)
             report = _check(scratch, events, left_out)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
-        os.rename(scratch, target)
-        _sync(target.parent)
+        files.rename(scratch, target)
+        files.sync_directory(target.parent)
     return report._replace(target=target)
 
 
@@ -90,11 +99,21 @@ def _refuse_scratch(root: Path, scratch: Path) -> None:
         raise StorageError(f"{root} lies in {scratch}, which a repair would replace", hint="name another directory")
 
 
-def _copy_segments(root: Path, target: Path, digests: Digests, progress: Progress | None) -> Iterator[Part]:
+def _make_folders(folder: Path, files: Files) -> None:
+    """Make a directory and its missing parents, each on the medium before the next."""
+    if not folder.is_dir():
+        _make_folders(folder.parent, files)
+        files.mkdir(folder)
+        files.sync_directory(folder.parent)
+
+
+def _copy_segments(
+    root: Path, target: Path, digests: Digests, progress: Progress | None, files: Files
+) -> Iterator[Part]:
     end = ORIGIN
     for day in segment_days(root):
         scan = scan_segment(root, day, end, digests=digests)
-        with open(target / segment_name(day), "wb") as copy:
+        with SyncedFile(target / segment_name(day), files) as copy:
             for block in scan:
                 _copy_events(block, copy)
                 if progress is not None:
@@ -103,31 +122,39 @@ def _copy_segments(root: Path, target: Path, digests: Digests, progress: Progres
         yield scan.part
 
 
-def _copy_events(block: Block, copy: BinaryIO) -> None:
-    """Write the lines of a block, neighbours in one go, each ended by a newline."""
+def _copy_events(block: Block, copy: SyncedFile) -> None:
+    """Write the lines of a block, neighbours in one piece, each ended by a newline."""
     if not len(block.start):
         return
     text = memoryview(block.data)
     stop = block.start + block.nbytes
     ended = block.data[stop - 1] == 0x0A
     breaks = np.flatnonzero((stop[:-1] != block.start[1:]) | ~ended[:-1]) + 1
+    pieces: list[bytes | memoryview] = []
     for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(stop)]):
-        copy.write(text[int(block.start[first]) : int(stop[last - 1])])
+        pieces.append(text[int(block.start[first]) : int(stop[last - 1])])
         if not ended[last - 1]:
-            copy.write(b"\n")
+            pieces.append(b"\n")
+    copy.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
-def _keep_left_out(root: Path, target: Path, left_out: list[Reject]) -> None:
-    with open(target / LEFT_OUT / "report.ndjson", "wb") as report:
-        for reject in left_out:
-            name = segment_name(reject.segment)
+def _keep_left_out(root: Path, target: Path, left_out: list[Reject], files: Files) -> None:
+    with SyncedFile(target / LEFT_OUT / "report.ndjson", files) as report:
+        for day, rejects in groupby(left_out, lambda reject: reject.segment):
+            name, rows = segment_name(day), []
             with (
                 open(root / name, "rb") as source,
-                open((target / LEFT_OUT / name).with_suffix(".bin"), "ab") as kept,
+                SyncedFile((target / LEFT_OUT / name).with_suffix(".bin"), files) as kept,
             ):
-                position = kept.tell()
-                _copy_range(source, kept, reject.offset, reject.nbytes)
-            report.write(msgspec.json.encode(_row(reject, position)) + b"\n")
+                for reject in rejects:
+                    rows.append(msgspec.json.encode(_row(reject, kept.size)) + b"\n")
+                    _copy_range(source, kept, reject.offset, reject.nbytes)
+            report.write(b"".join(rows))
+
+
+def _copy_snapshot(root: Path, target: Path, files: Files) -> None:
+    with open(root / SNAPSHOT, "rb") as source, SyncedFile(target / SNAPSHOT, files) as copy:
+        _copy_range(source, copy, 0, os.fstat(source.fileno()).st_size)
 
 
 def _row(reject: Reject, position: int) -> dict[str, Any]:
@@ -142,7 +169,7 @@ def _row(reject: Reject, position: int) -> dict[str, Any]:
     }
 
 
-def _copy_range(source: BinaryIO, target: BinaryIO, offset: int, count: int) -> None:
+def _copy_range(source: BinaryIO, target: SyncedFile, offset: int, count: int) -> None:
     source.seek(offset)
     while count:
         data = source.read(min(count, _STEP))
@@ -152,19 +179,10 @@ def _copy_range(source: BinaryIO, target: BinaryIO, offset: int, count: int) -> 
         count -= len(data)
 
 
-def _sync_tree(root: Path) -> None:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            _sync(Path(folder) / name)
-        _sync(Path(folder))
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _sync_tree(root: Path, files: Files) -> None:
+    """The names in the copy; what is in its files was synced when they were closed."""
+    files.sync_directory(root / LEFT_OUT)
+    files.sync_directory(root)
 
 
 def _check(copy: Path, events: int, left_out: list[Reject]) -> RepairReport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +17,15 @@ from meshlab.tables.events import load_user
 from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.seal import seal
 from meshlab.tables.sealed import description_path, look_at_source, pack, read_description, sealed_path, unpack
-from meshlab.testing import FailingFiles, LogBuilder, RecordingFiles, build_store
+from meshlab.testing import (
+    FailingFiles,
+    ForgetfulFiles,
+    LogBuilder,
+    PowerCut,
+    RecordingFiles,
+    WrappedFiles,
+    build_store,
+)
 from meshlab.times import midnight
 
 from .logs import DAYS, HOUR, mixed_log
@@ -219,7 +228,7 @@ def test_the_segment_is_synced_before_its_copy_and_the_copy_before_its_name(root
     assert synced[4:6] == ["sealed", f"wal-{DAYS[1]}.log"]
 
 
-@pytest.mark.parametrize("kind", ["sync", "sync_directory", "mkdir", "open"])
+@pytest.mark.parametrize("kind", ["write", "sync", "sync_directory", "mkdir", "open", "close", "rename"])
 def test_a_failure_anywhere_leaves_no_half_copy_and_no_leftovers(tmp_path, kind):
     expected = load(mixed_log(tmp_path / "0")).to_arrow().drop_columns("uid").to_pylist()
     for nth in range(1, 30):
@@ -231,6 +240,85 @@ def test_a_failure_anywhere_leaves_no_half_copy_and_no_leftovers(tmp_path, kind)
             return
         assert not list(root.glob("sealed/.*"))
         assert load(root).to_arrow().drop_columns("uid").to_pylist() == expected
+
+
+CRASHES = {
+    "clean cut": {},
+    "torn": {"keep_torn": True},
+    "torn, holes, names by chance": {"keep_torn": True, "holes": True, "keep_names": True},
+    "bytes there, names by chance": {"keep": "*", "keep_names": True},
+}
+
+
+def cut_points(tmp_path, crash, prepare=lambda root: None):
+    """Cut the power at every step of a sealing in turn; yields the log after each cut, and its disk.
+
+    Of the many writes of a Parquet file every tenth will do.
+    """
+    first = mixed_log(tmp_path / "0" / "u1")
+    prepare(first)
+    diary = RecordingFiles()
+    seal(first, "u1", files=diary)
+    names = [step.name for step in diary.operations if step.name != "close"]
+    for point in [number for number, name in enumerate(names) if name != "write" or number % 10 == 0] + [len(names)]:
+        root = mixed_log(tmp_path / str(point + 1) / "u1")
+        prepare(root)
+        disk = ForgetfulFiles()
+        files = FailingFiles(disk, "any", point + 1, error=PowerCut(), forever=True)
+        with contextlib.suppress(PowerCut):
+            seal(root, "u1", files=files)
+        assert bool(files.hits) == (point < len(names))
+        disk.crash(root, rng=Random(point), **crash)
+        yield root, disk
+
+
+def damaged_pages(root):
+    """A first segment whose copy must be made anew: a page of it is damaged."""
+    seal(root, "u1")
+    path = sealed_path(root, DAYS[0])
+    data = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(0).column(0)
+    data[column.data_page_offset + column.total_compressed_size - 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_a_power_cut_at_any_operation_leaves_a_good_copy_or_none_that_is_used(tmp_path, crash):
+    expected = load(mixed_log(tmp_path / "u1")).to_arrow().to_pylist()
+    used = []
+    for root, disk in cut_points(tmp_path, CRASHES[crash]):
+        assert load(root).to_arrow().to_pylist() == expected
+        used.append(len(sealed_days(root)))
+        seal(root, "u1", files=disk)
+        disk.crash(root)
+        assert sealed_days(root) == list(DAYS[:2])
+        assert load(root).to_arrow().to_pylist() == expected
+    assert (used[0], used[-1], len(used) > 20) == (0, 2, True)
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_a_power_cut_while_a_damaged_copy_is_replaced_leaves_the_old_or_the_new_one(tmp_path, crash):
+    expected = load(mixed_log(tmp_path / "u1")).to_arrow().to_pylist()
+    outcomes = set()
+    for root, _ in cut_points(tmp_path, CRASHES[crash], damaged_pages):
+        try:
+            assert load(root).to_arrow().to_pylist() == expected
+            outcomes.add("good")
+        except StorageError as error:
+            assert "delete it" in error.hint
+            outcomes.add("as damaged as before")
+    assert outcomes == {"good", "as damaged as before"}
+
+
+@pytest.mark.parametrize("skipped", ["sync", "sync_directory"])
+def test_a_sealing_that_skips_a_sync_leaves_nothing_that_is_used(root, skipped):
+    disk = ForgetfulFiles()
+    files = WrappedFiles(disk)
+    setattr(files, skipped, lambda _: None)
+    assert len(seal(root, "u1", files=files)) == 2
+    assert sealed_days(root) == list(DAYS[:2])
+    disk.crash(root)
+    assert sealed_days(root) == []
 
 
 def test_a_segment_that_changes_while_it_is_sealed_is_left_alone(root, monkeypatch):

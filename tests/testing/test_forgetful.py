@@ -229,6 +229,13 @@ def test_a_descriptor_from_before_the_crash_does_no_harm(disk, tmp_path):
     assert (tmp_path / "log").read_bytes() == b"first"
 
 
+def test_the_time_stamp_of_a_file_that_lost_nothing_stays(disk, tmp_path):
+    synced_file(disk, tmp_path / "log", b"data")
+    os.utime(tmp_path / "log", ns=(1, 1))
+    disk.crash(tmp_path)
+    assert (tmp_path / "log").stat().st_mtime_ns == 1
+
+
 def test_what_survived_one_crash_survives_the_next(disk, tmp_path):
     synced_file(disk, tmp_path / "log", b"first")
     disk.crash(tmp_path)

@@ -1,13 +1,15 @@
 """Repair writes a cleaned copy, keeps what it left out, and never touches the original."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from meshlab.errors import InternalError, NotFound, StorageError
-from meshlab.testing import build_log
+from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut, WrappedFiles, build_log
 from meshlab.wal import repair as repair_module
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.repair import LEFT_OUT, repair
@@ -206,6 +208,45 @@ def test_an_interrupted_repair_leaves_no_target_and_can_be_repeated(root, target
     assert sorted(tmp_path.iterdir()) == [root]
     assert tree(root) == before
     assert repair(root, target).events == verify(root).events
+
+
+@pytest.mark.parametrize("chances", [{}, {"keep_torn": True, "holes": True, "keep_names": True}], ids=["cut", "torn"])
+def test_a_power_cut_at_any_operation_leaves_the_whole_copy_or_no_target(tmp_path, chances):
+    whole, point = None, 0
+    while whole is None:
+        point += 1
+        place = tmp_path / str(point)
+        root, target = damaged_log().write(place / "log"), place / "new" / "copy"
+        before = tree(root)
+        disk = ForgetfulFiles()
+        files = FailingFiles(disk, "any", point, error=PowerCut(), forever=True)
+        with contextlib.suppress(PowerCut):
+            repair(root, target, files=files)
+            whole = tree(target)
+        disk.crash(place, rng=Random(point), **chances)
+        assert tree(root) == before
+        if target.exists():
+            assert tree(target) == (whole or reference(tmp_path))
+        assert target.exists() or (files.hits and repair(root, target).events)
+    assert point > 20
+
+
+def reference(tmp_path):
+    """What a repair that nothing stopped writes."""
+    if not (tmp_path / "reference").exists():
+        repair(damaged_log().write(tmp_path / "source"), tmp_path / "reference")
+    return tree(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("skipped", ["sync", "sync_directory"])
+def test_a_repair_that_skips_a_sync_is_caught(root, target, tmp_path, skipped):
+    disk = ForgetfulFiles()
+    files = WrappedFiles(disk)
+    setattr(files, skipped, lambda _: None)
+    repair(root, target, files=files)
+    whole = tree(target)
+    disk.crash(tmp_path)
+    assert not target.exists() or tree(target) != whole
 
 
 def test_what_a_killed_repair_left_is_replaced(root, target):
