@@ -78,12 +78,12 @@ class State:
         Given fields only, in serialisation order, then unknown ones by name; times are
         the text that was written; a value that does not fit its field stands as it was.
         """
-        return list(_json_forms(self._table))
+        return list(json_forms(self._table))
 
     def get(self, id: str) -> dict[str, Any] | None:
         """The JSON form of one memory, or None when no such memory lives."""
         row = self._find(id)
-        return None if row is None else next(_json_forms(self._table.slice(row, 1)))
+        return None if row is None else next(json_forms(self._table.slice(row, 1)))
 
     @property
     def damage(self) -> int:
@@ -119,7 +119,8 @@ class State:
         return row if row < len(ids) and ids[row].as_py() == id else None
 
 
-def _json_forms(table: pa.Table) -> Iterator[dict[str, Any]]:
+def json_forms(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The records of a table in ``RECORD_SCHEMA``, one after the other, as ``State.to_pylist`` gives them."""
     for batch in table.to_batches(max_chunksize=65_536):
         columns = [_values(batch.column(name)) for name in FIELDS]
         extras = _values(batch.column("extra"))

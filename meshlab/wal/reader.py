@@ -290,15 +290,19 @@ def tail_run(rejects: Sequence[Reject], size: int) -> list[Reject]:
 
 
 def settled_ends(parts: Iterable[Part]) -> dict[str, int]:
-    """Per segment, the offset from which on a later pass must look again.
+    """Per segment, the offset from which on a later pass must look.
 
-    That is its end, or the start of what is unfinished there: it may yet be finished.
+    That is its end; of the newest, the start of what is unfinished there, for it may yet
+    be finished.
     """
-    ends = {}
-    for part in parts:
-        end = part.stop - part.tally.open_tail_bytes
-        run = tail_run(part.rejects, end)
-        ends[part.tally.segment] = run[0].offset if run else end
+    ends: dict[str, int] = {}
+    for part in sorted(parts, key=lambda part: (part.tally.segment, part.start)):
+        ends[part.tally.segment] = part.stop
+        last = part
+    if ends:
+        newest = last.stop - last.tally.open_tail_bytes
+        run = tail_run(last.rejects, newest)
+        ends[last.tally.segment] = run[0].offset if run else newest
     return ends
 
 
