@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from meshlab.events import Delete, Insert, MeshEvent, Other, SolitonMemory, Update
     from meshlab.records import ComfortMetrics, EmotionalSignature
     from meshlab.store import Store, UserStore, append_to_wal, open, replay_wal, user_root
+    from meshlab.vault import SolitonVault, store_memory
 
 _HOMES = {
     "errors": ("MeshlabError",),
     "events": ("Delete", "Insert", "MeshEvent", "Other", "SolitonMemory", "Update"),
     "records": ("ComfortMetrics", "EmotionalSignature"),
     "store": ("Store", "UserStore", "append_to_wal", "open", "replay_wal", "user_root"),
+    "vault": ("SolitonVault", "store_memory"),
 }
 
 __all__ = [
@@ -33,12 +35,14 @@ __all__ = [
     "MeshlabError",
     "Other",
     "SolitonMemory",
+    "SolitonVault",
     "Store",
     "Update",
     "UserStore",
     "append_to_wal",
     "open",
     "replay_wal",
+    "store_memory",
     "user_root",
 ]
 

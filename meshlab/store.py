@@ -26,13 +26,15 @@ from meshlab.wal.lines import DIALECTS
 from meshlab.wal.writer import Durability, Event, Writer
 
 if TYPE_CHECKING:
+    from meshlab.plan import Window
     from meshlab.snapshot.checkpoint import CheckpointReport
     from meshlab.snapshot.state import State
     from meshlab.snapshot.vacuum import VacuumReport
     from meshlab.tables.events import Events
-    from meshlab.tables.load import Moment
+    from meshlab.tables.load import Log, Moment
     from meshlab.tables.seal import SealedFile
     from meshlab.tables.sql import Result
+    from meshlab.vault import SolitonVault
     from meshlab.wal.repair import RepairReport
     from meshlab.wal.verify import Verification
 
@@ -116,10 +118,12 @@ class Store:
         state = f"{len(self)} users" if self.path.is_dir() else "not created yet"
         return f"<Store {self.path}: {state}>"
 
-    def _logs(self, users: Iterable[str] | str | None) -> list[tuple[Path, str]]:
-        """The directories and uids of the users named, of all when none is."""
+    def _logs(self, users: Iterable[str] | str | None) -> list[Log]:
+        """The logs of the users named, of all when none is."""
+        from meshlab.timeline import log_of
+
         uids = self.users() if users is None else [users] if isinstance(users, str) else users
-        return [(paths.existing_user(self.path, uid), uid) for uid in uids]
+        return [log_of(paths.existing_user(self.path, uid), uid) for uid in uids]
 
     def _writer(self, uid: str) -> Writer:
         """The one writer of a user in this store: threads that share it share its syncs."""
@@ -157,20 +161,32 @@ class UserStore:
         """The user's events; takes what ``Store.events`` takes."""
         return self.store.events(self.uid, **selection)
 
-    def state(self, *, progress: bool = True) -> State:
-        """The memories alive after the last event."""
+    def state(self, at: Moment | None = None, *, progress: bool = True) -> State:
+        """The memories alive after the last event, or at a moment.
+
+        ``at`` is a time, inclusive (a datetime, RFC 3339 text or µs since 1970), or the
+        place of an event, as ``20250707:1234``, which counts.  Raises ``NotRestorable``
+        with the nearest moments that can be restored; see ``windows``.
+        """
         from meshlab.replay import replay
 
-        return replay(self._existing(), self.uid, progress=progress)
+        return replay(self._existing(), self.uid, at, progress=progress)
+
+    def windows(self) -> list[Window]:
+        """The intervals of moments that can be restored, oldest first, and why there are holes."""
+        from meshlab.replay import windows
+
+        return windows(self._existing(), self.uid)
 
     def verify(self, *, progress: bool = True) -> Verification:
         """Check every byte of the log; damage is in the result, not an error."""
         from meshlab.tables.digests import DuckDigests
+        from meshlab.timeline import deleted_segments
         from meshlab.wal.verify import verify
 
         root = self._existing()
         with _bar(root, f"verify {self.uid}", progress) as bar:
-            return verify(root, digests=DuckDigests(), progress=bar.update)
+            return verify(root, digests=DuckDigests(), progress=bar.update, gone=deleted_segments(root, self.uid))
 
     def repair(self, target: str | os.PathLike[str], *, progress: bool = True) -> RepairReport:
         """Write a cleaned copy of the log to ``target``; the original is not touched."""
@@ -218,6 +234,16 @@ class UserStore:
         from meshlab.snapshot.vacuum import vacuum
 
         return vacuum(self._existing(), self.uid, apply=apply)
+
+    def vault(self, *, accept: Collection[str] = ()) -> SolitonVault:
+        """A ``SolitonVault`` over this user: memories to store, recall, change and search.
+
+        Opening reads the snapshot and the log behind it: keep the vault.  Raises
+        ``DamageFound`` unless every damaged place is in ``accept``.
+        """
+        from meshlab.vault import SolitonVault
+
+        return SolitonVault(self, accept=accept)
 
     def seal(self) -> list[SealedFile]:
         """Make columnar copies of finished segments, which load many times faster."""

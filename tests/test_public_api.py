@@ -19,12 +19,14 @@ PUBLIC = [
     "MeshlabError",
     "Other",
     "SolitonMemory",
+    "SolitonVault",
     "Store",
     "Update",
     "UserStore",
     "append_to_wal",
     "open",
     "replay_wal",
+    "store_memory",
     "user_root",
 ]
 
