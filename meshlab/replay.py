@@ -1,4 +1,4 @@
-"""Replay: what a user's log, over a phase-1 snapshot or nothing, comes to.
+"""Replay: what a user's log, over a snapshot or nothing, comes to, now or at any moment.
 
 >>> import tempfile
 >>> root = Path(tempfile.mkdtemp())
@@ -9,64 +9,135 @@
 <State of u1: 1 live memory>
 >>> state.to_pylist()
 [{'id': 'm1', 'amplitude': 0.5, 'mode': 'Dark'}]
+>>> replay(root, "u1", "20250707:0", progress=False).to_pylist()
+[{'id': 'm1', 'amplitude': 0.5}]
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from meshlab.errors import SnapshotError, storage_errors
-from meshlab.snapshot.bincode import is_bincode, read_bincode
-from meshlab.snapshot.fold import FOLD_COLUMNS, Fold
+from meshlab.errors import MeshlabError, NotRestorable, StorageError
+from meshlab.plan import Lsn, Plan, Planner, Window, moment_of
+from meshlab.snapshot.fold import FOLD_COLUMNS, ORPHAN_SCHEMA, Fold
 from meshlab.snapshot.state import State
-from meshlab.tables.events import load_user
-from meshlab.tables.schema import RECORD_SCHEMA
+from meshlab.tables.events import Events, load_user
+from meshlab.tables.load import Moment
+from meshlab.times import format_time
 from meshlab.wal.paths import SNAPSHOT
 from meshlab.wal.reader import settled_ends
 
-CHECKPOINT_FOLDERS = ("history", "layers")
+T = TypeVar("T")
+
+_ATTEMPTS = 5
+"""How often a reader starts over when files go away under its hands."""
 
 
-def replay(root: Path, uid: str, *, progress: bool = True) -> State:
-    """The state of the user whose directory is ``root``, after the last event.
+def replay(root: Path, uid: str, at: Moment | Lsn | None = None, *, progress: bool = True) -> State:
+    """The state of the user whose directory is ``root``: at a moment, or (None) after the last event.
 
-    A phase-1 ``snapshot.bin`` counts as older than the whole log.  Damage in the log
-    does not stop a replay; it stands in ``State.rejects`` and shows in the repr.
-    Raises ``SnapshotError`` for a snapshot that cannot be read or has gone, and
-    ``NotFound`` or ``StorageError`` for files that cannot be read.
+    ``at`` is a time, inclusive, or the place of a line (``20250707:1234``), which counts.
+    A phase-1 ``snapshot.bin`` is older than the whole log.  Damage in the log does not
+    stop a replay; it stands in ``State.rejects`` and shows in the repr.
+
+    Raises ``NotRestorable`` with the nearest moments that can be restored,
+    ``SnapshotError`` for a snapshot that cannot be read or has gone, and ``NotFound`` or
+    ``StorageError`` for files that cannot be read.
     """
-    fold = Fold(read_base(root, progress=progress))
-    events = load_user(root, uid, columns=FOLD_COLUMNS, progress=progress)
-    for batch in events.to_batches():
+    moment = moment_of(at)
+
+    def work() -> State:
+        return follow(root, uid, Planner(root, uid, past=moment is not None).plan(moment), progress=progress)
+
+    return steadily(root, work)
+
+
+def windows(root: Path, uid: str) -> list[Window]:
+    """The intervals of restorable moments of a user, oldest first, and why there are holes."""
+    return steadily(root, lambda: Planner(root, uid).windows())
+
+
+def plan(root: Path, uid: str, at: Moment | Lsn | None = None) -> Plan:
+    """How to restore a state, or ``NotRestorable`` with the nearest moments that can be."""
+    moment = moment_of(at)
+    return steadily(root, lambda: Planner(root, uid, past=moment is not None).plan(moment))
+
+
+def follow(root: Path, uid: str, plan: Plan, *, progress: bool = True) -> State:
+    """Do what a plan says."""
+    fold = Fold(plan.start.table(progress=progress))
+    events = load_user(
+        root, uid, plan.pieces, plan.start.cursor, columns=FOLD_COLUMNS, until=plan.until, progress=progress
+    )
+    moment = None
+    for batch in _up_to(events, plan.last):
         fold.add(batch)
-    state, orphans, counts = fold.finish()
-    reports = {"rejects": events.rejects, "segments": events.segments}
-    return State(uid, state, orphans=orphans, counts=counts, ends=settled_ends(events.parts), end=events.end, **reports)
-
-
-def read_base(root: Path, *, progress: bool = True) -> pa.Table | None:
-    """The records a log starts from, or None when it starts from nothing."""
-    path = root / SNAPSHOT
-    if not path.exists():
-        _refuse_lost_snapshot(root)
-        return None
-    if not is_bincode(path):
-        raise SnapshotError(
-            f"{path}: {SNAPSHOT} is a manifest, which this version of meshlab does not read",
-            hint="use a newer version of meshlab; the files were not touched",
+        moment = batch["effective_ts"][-1]
+    if plan.last is not None and moment is not None and moment.cast(pa.int64()).as_py() < plan.start.since:
+        raise NotRestorable(
+            f"the state at {plan.last} is older than {plan.start.name}, which is of {format_time(plan.start.since)}"
         )
-    return pa.Table.from_batches(list(read_bincode(path, progress=progress)), RECORD_SCHEMA)
+    state, orphans, counts = fold.finish()
+    orphans = pa.concat_tables([_orphans_before(plan), orphans])
+    reports = {"rejects": events.rejects, "segments": events.segments}
+    folded = plan.start.manifest.folded_ends if plan.start.manifest is not None and plan.start.path is None else {}
+    ends = folded | settled_ends(events.parts)
+    return State(uid, state, orphans=orphans, counts=counts, ends=ends, end=events.end, **reports)
 
 
-def _refuse_lost_snapshot(root: Path) -> None:
-    """Checkpoints without their manifest mean that events may be gone from the log."""
-    for folder in CHECKPOINT_FOLDERS:
-        path = root / folder
-        with storage_errors("list", path):
-            if path.is_dir() and any(path.iterdir()):
-                raise SnapshotError(
-                    f"{root}: expected {SNAPSHOT} beside the files in {folder}/, found none",
-                    hint="restore snapshot.bin from a backup or from history/; without it the state is unknown",
-                )
+def _orphans_before(plan: Plan) -> pa.Table:
+    """The last orphans that a checkpoint remembers."""
+    manifest = plan.start.manifest
+    told = [] if manifest is None or plan.start.path is not None else manifest.last_orphans
+    rows = [{**orphan, "effective_ts": orphan["effective"]} for orphan in told]
+    columns = {name: [row[name] for row in rows] for name in ORPHAN_SCHEMA.names}
+    columns = {name: pa.array(values, _plain(ORPHAN_SCHEMA.field(name).type)) for name, values in columns.items()}
+    return pa.table(columns).cast(ORPHAN_SCHEMA)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _up_to(events: Events, last: Lsn | None) -> Iterator[pa.RecordBatch]:
+    """The events up to the line at a place, inclusive; the segment it is in comes last."""
+    for batch in events.to_batches():
+        if last is not None and batch["segment"][0].as_py() == last.segment:
+            batch = batch.filter(pc.less_equal(batch["offset"], last.offset))
+        if batch.num_rows:
+            yield batch
+
+
+def steadily(root: Path, work: Callable[[], T]) -> T:
+    """What ``work`` gives, done again when a checkpoint or vacuum took away what it was reading.
+
+    Readers take no lock: when files vanish or do not fit together, and another snapshot
+    has come into force since, the reading starts over.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        before = _in_force(root)
+        try:
+            result = work()
+        except (MeshlabError, OSError):
+            if _in_force(root) == before:
+                raise
+        else:
+            return result
+    return work()
+
+
+def _in_force(root: Path) -> tuple[int, int, int] | None:
+    """What tells the snapshot in force from any other."""
+    try:
+        status = os.stat(root / SNAPSHOT)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot look at {root / SNAPSHOT}: {error.strerror}") from error
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -141,11 +141,12 @@ def test_a_torn_end_is_no_damage(tmp_path):
     assert repr(state) == "<State of u1: 1 live memory>"
 
 
-def test_a_manifest_is_refused_by_name(tmp_path):
+def test_a_cut_manifest_is_refused_and_what_the_log_gives_is_told(tmp_path):
     log(tmp_path, {"Insert": {"id": "m1"}})
     (tmp_path / "snapshot.bin").write_bytes(b"MESHSNAP\x01")
-    with pytest.raises(SnapshotError, match=r"snapshot\.bin is a manifest.*newer version"):
+    with pytest.raises(SnapshotError, match=r"snapshot\.bin.*the file is cut.*restorable are the moments"):
         state_of(tmp_path)
+    assert replay(tmp_path, "u1", "2026-01-01T00:00:00Z", progress=False).to_pylist() == [{"id": "m1"}]
 
 
 @pytest.mark.parametrize("folder", ["history", "layers"])

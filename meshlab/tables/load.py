@@ -96,7 +96,7 @@ def select(
     chosen = None if ops is None else frozenset([ops] if isinstance(ops, str) else ops)
     _check_names("op", chosen or (), OPS)
     wanted = None if ids is None else frozenset([ids] if isinstance(ids, str) else ids)
-    return Selection(names, _micros(since, "since"), _micros(until, "until"), chosen, wanted)
+    return Selection(names, micros(since, "since"), micros(until, "until"), chosen, wanted)
 
 
 def _check_names(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
@@ -105,7 +105,8 @@ def _check_names(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
             raise MeshlabError(f"there is no {kind} {name!r}", hint=f"choose from {', '.join(known)}")
 
 
-def _micros(moment: Moment | None, name: str) -> int | None:
+def micros(moment: Moment | None, name: str) -> int | None:
+    """A moment in µs since 1970.  Raises ``MeshlabError``, which calls it by its name."""
     if moment is None or (isinstance(moment, int) and not isinstance(moment, bool)):
         return moment
     if isinstance(moment, datetime):
