@@ -79,6 +79,7 @@ class Planner:
     def __init__(self, root: Path, uid: str, *, past: bool = True) -> None:
         self.line = Timeline(root, uid, past=past)
         self.uid = uid
+        self._past = past
 
     def span(self, start: Start) -> Span | None:
         """What can be restored from a start; None when it is no single moment."""
@@ -227,7 +228,8 @@ class Planner:
 
     def _still(self) -> str:
         """What can be restored, as a hint."""
-        told = [f"{_text(window.start, 'its beginning')} to {_text(window.end)}" for window in self.windows()]
+        whole = self if self._past else Planner(self.line.root, self.uid)
+        told = [f"{_text(window.start, 'its beginning')} to {_text(window.end)}" for window in whole.windows()]
         return f"restorable are the moments from {'; from '.join(told)}" if told else "no moment can be restored"
 
 
