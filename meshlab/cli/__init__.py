@@ -14,7 +14,21 @@ from typing import Any, NoReturn
 
 import click
 
-from meshlab.cli import append, demo, dump, lab, load, repair, replay, seal, sql, stats, verify
+from meshlab.cli import (
+    append,
+    checkpoint,
+    checkpointd,
+    demo,
+    dump,
+    lab,
+    load,
+    repair,
+    replay,
+    seal,
+    sql,
+    stats,
+    verify,
+)
 from meshlab.cli.output import ERROR, Settings
 from meshlab.cli.tables import escape
 from meshlab.errors import MeshlabError
@@ -60,7 +74,9 @@ def main(context: click.Context, store: str | None) -> None:
     context.obj = Settings(store)
 
 
-for module in (append, dump, load, verify, repair, seal, replay, stats, sql, demo, lab):
+COMMANDS = (append, dump, load, verify, repair, seal, replay, checkpoint, checkpointd, stats, sql, demo, lab)
+
+for module in COMMANDS:
     main.add_command(module.command)
 
 

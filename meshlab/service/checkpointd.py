@@ -57,6 +57,9 @@ class Options(NamedTuple):
     vacuum_every: float = DAY
 
 
+DEFAULTS = Options()
+
+
 class Due(NamedTuple):
     """A user who is due, the thresholds that say so, and the place in the order."""
 
@@ -106,7 +109,7 @@ class Daemon:
     def __init__(
         self,
         store: Path,
-        options: Options = Options(),
+        options: Options = DEFAULTS,
         *,
         logger: logging.Logger | None = None,
         now: Callable[[], float] = time.time,
@@ -145,6 +148,10 @@ class Daemon:
     def stop(self) -> None:
         """End soon: start nothing more; workers get ``grace`` seconds."""
         self._stop.set()
+
+    def wall_time(self) -> float:
+        """Seconds since 1970."""
+        return self._now()
 
     def due(self) -> list[Due]:
         """One look at the store: who is due now, in the order of service."""
@@ -228,7 +235,7 @@ class Daemon:
 
     def _batch(self) -> list[Ranked]:
         """The next of the order that one process takes: many with little, or one with much."""
-        total, batch = 0, []
+        total, batch = 0, list[Ranked]()
         for one in self.queue[: self.options.batch]:
             total += one.backlog.unfolded
             if batch and total > self.options.batch_bytes:
@@ -263,7 +270,7 @@ class Daemon:
         if command == VACUUM:
             self._log("vacuum", uid=uid, **_told(row, "segments", "freed_bytes"))
             return
-        folded, written = int(row.get("wal_bytes_folded") or 0), int(row.get("bytes_written") or 0)
+        folded, written = int(row.get("bytes_folded") or 0), int(row.get("bytes_written") or 0)
         self.memory.rates = policy.learn(
             self.memory.rates, folded=folded, seconds=float(row.get("seconds") or 0), written=written
         )
@@ -274,7 +281,7 @@ class Daemon:
         self._log(
             "checkpoint",
             uid=uid,
-            **_told(row, "generation", "events", "records", "wal_bytes_folded", "bytes_written", "seconds"),
+            **_told(row, "generation", "events", "records", "bytes_folded", "bytes_written", "seconds"),
         )
 
     def _fail(self, uid: str, command: str, error: str, *, kind: str | None = None) -> None:

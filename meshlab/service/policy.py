@@ -32,7 +32,7 @@ WORTH = 32 * MIB
 AGING = HOUR
 """Seconds of waiting that count as much as one byte reclaimed per byte written."""
 
-FIXED = 24 * 1024
+FIXED = 6 * 1024
 """Bytes the smallest checkpoint writes beside the manifest: the frame of one layer."""
 
 JITTER = 0.25
@@ -40,6 +40,7 @@ JITTER = 0.25
 
 _LESSON = 64 * MIB
 _LEAST = 4 * MIB
+_FASTEST = 1e11
 
 
 class Rates(NamedTuple):
@@ -114,6 +115,9 @@ class Backoff(NamedTuple):
     ceiling: float = 6 * HOUR
 
 
+BACKOFF = Backoff()
+
+
 class Trouble(NamedTuple):
     """Failures of one user in a row, and when to try again."""
 
@@ -174,7 +178,7 @@ def learn(rates: Rates, *, folded: int, seconds: float, written: int) -> Rates:
     >>> learn(Rates(replay=64e6, written=0.5), folded=64 * MIB, seconds=MIB / 1e6, written=FIXED)
     Rates(replay=64000000.0, event=450.0, written=0.25)
     """
-    if folded < _LEAST or seconds <= 0:
+    if folded < _LEAST or seconds < folded / _FASTEST:
         return rates
     weight = folded / (folded + _LESSON)
     return rates._replace(
@@ -266,7 +270,7 @@ def choose(order: Sequence[Ranked], bucket: Bucket | None, slots: int) -> tuple[
 # After failures
 
 
-def retry_delay(uid: str, failures: int, backoff: Backoff = Backoff()) -> float:
+def retry_delay(uid: str, failures: int, backoff: Backoff = BACKOFF) -> float:
     """Seconds to wait after so many failures in a row: ``min(ceiling, base · 2^(n-1)) · (1 - JITTER · u)``.
 
     ``u`` in [0, 1) comes from uid and count, so users who failed together do not come
@@ -287,7 +291,7 @@ def spread(uid: str, salt: int = 0) -> float:
     return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 
-def after_failure(trouble: Trouble, uid: str, now: float, backoff: Backoff = Backoff()) -> Trouble:
+def after_failure(trouble: Trouble, uid: str, now: float, backoff: Backoff = BACKOFF) -> Trouble:
     """One more failure: when to try again."""
     failures = trouble.failures + 1
     return Trouble(failures, now + retry_delay(uid, failures, backoff))

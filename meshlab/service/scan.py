@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from meshlab.errors import MeshlabError
@@ -104,7 +105,7 @@ class _Known(NamedTuple):
     mark: tuple[int, int, int] | None
     folders: bool
     problem: str = ""
-    ends: dict[str, int] = {}
+    ends: Mapping[str, int] = MappingProxyType({})
     created: float = 0.0
     event_bytes: float | None = None
     retain_days: int = 0

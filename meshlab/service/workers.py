@@ -51,12 +51,14 @@ class Worker:
         self.command, self.uids = command[0], tuple(uids)
         self.started = time.monotonic()
         self.timed_out = False
-        self._out: IO[bytes] = tempfile.TemporaryFile()
-        self._err: IO[bytes] = tempfile.TemporaryFile()
         arguments = [*program, "--store", str(store), *command, "--format", "json", "--", *uids]
-        self.process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, start_new_session=True
-        )
+        with contextlib.ExitStack() as files:
+            self._out = files.enter_context(tempfile.TemporaryFile())
+            self._err = files.enter_context(tempfile.TemporaryFile())
+            self.process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, start_new_session=True
+            )
+            files.pop_all()
         with contextlib.suppress(OSError):  # it ended already
             os.setpriority(os.PRIO_PROCESS, self.process.pid, NICE)
 
@@ -76,8 +78,8 @@ class Worker:
         code = self.process.poll()
         if code is None:
             return None
-        rows = _rows(_content(self._out))
-        message = "took too long" if self.timed_out else _message(_content(self._err), code)
+        rows, said = _rows(_content(self._out)), _content(self._err)
+        message = "took too long" if self.timed_out else _message(said, code)
         return Result(self.command, self.uids, rows, code, self.seconds, message)
 
 

@@ -1,6 +1,7 @@
 """The policy: who is due, who comes first, what the budget allows, and how long failures wait."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -286,7 +287,7 @@ def test_failures_in_a_row_wait_longer_and_longer():
         waits.append(trouble.until - now)
         now = trouble.until
     assert trouble.failures == 12
-    assert all(later > earlier for earlier, later in zip(waits[:8], waits[1:9]))
+    assert all(later > earlier for earlier, later in pairwise(waits[:9]))
     assert waits[-1] <= Backoff().ceiling
 
 
