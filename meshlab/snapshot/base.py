@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.snapshot.contents import Contents, by_slices
-from meshlab.snapshot.layers import LAYER_SCHEMA, STATE_COLUMNS, newest_rows, read_records, verify_layer
+from meshlab.snapshot.layers import LAYER_SCHEMA, STATE_COLUMNS, newest_rows, read_records, rows_with_ids, verify_layer
 from meshlab.snapshot.manifest import CONTENTS, RECORDS, Layer, Manifest, layer_path
 from meshlab.tables.schema import RECORD_SCHEMA, TIME, TIME_PROJECTIONS
 from meshlab.tables.times import to_timestamps
@@ -20,12 +20,19 @@ class Base:
 
     Every layer is compared with its name before it is first used in a process: records
     when the base is opened, contents when the first one is asked for.  ``folder`` is
-    where layers of a checkpoint that will not be committed stand.
+    where layers of a checkpoint that will not be committed stand, ``opened`` contents
+    that are open already.
     """
 
-    def __init__(self, root: Path, layers: list[Layer], folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        layers: list[Layer],
+        folder: Path | None = None,
+        opened: dict[Path, Any] | None = None,
+    ) -> None:
         held = [layer for layer in layers if layer.kind == CONTENTS]
-        self.contents = Contents(lambda: [verified_path(root, layer, folder) for layer in held])
+        self.contents = Contents(lambda: [verified_path(root, layer, folder) for layer in held], opened)
         self._records = [verified_path(root, layer, folder) for layer in layers if layer.kind == RECORDS]
 
     @classmethod
@@ -52,10 +59,8 @@ class Base:
         for path in reversed(self._records):
             if not len(wanted):
                 break
-            held = read_records(path, ["id"])["id"]
-            rows = np.flatnonzero(pc.is_in(held, wanted).to_numpy(zero_copy_only=False))
-            if len(rows):
-                taken = read_records(path).take(pa.array(rows))
+            taken = rows_with_ids(path, wanted)
+            if taken.num_rows:
                 found.append(taken.filter(pc.invert(taken["gone"])))
                 wanted = wanted.filter(pc.invert(pc.is_in(wanted, taken["id"].combine_chunks())))
         return pa.concat_tables([LAYER_SCHEMA.empty_table(), *found])

@@ -13,6 +13,7 @@ contents of many are found without reading the rest.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ TEXTS = pa.schema([("digest", pa.binary(32)), ("text", pa.string())])
 _NUL = "\0"
 _CODE = 65
 _SLICE = 65_536
+_BATCH = 8192
 
 
 def encode(contents: pa.Array) -> tuple[pa.Array, pa.Table]:
@@ -62,10 +64,14 @@ def digests_in(codes: pa.Array) -> pa.Array:
 
 
 class Contents:
-    """The contents of some layers, mapped into memory when the first one is asked for."""
+    """The contents of some layers, mapped into memory when the first one is asked for.
 
-    def __init__(self, paths: Callable[[], Iterable[Path]] = tuple) -> None:
+    ``opened`` holds layers that are open already, by path, and takes those opened here.
+    """
+
+    def __init__(self, paths: Callable[[], Iterable[Path]] = tuple, opened: dict[Path, _Opened] | None = None) -> None:
         self._paths = paths
+        self._known = {} if opened is None else opened
         self._opened: list[_Opened] | None = None
 
     def decode(self, codes: pa.Array, fresh: pa.Table | None = None) -> pa.Array:
@@ -96,9 +102,9 @@ class Contents:
             yield layer.digests
 
     def _find(self, wanted: pa.Array, fresh: pa.Table | None) -> pa.Array:
-        layers = self._layers()
+        layers = self._layers()[::-1]  # what was written last is asked for most
         if fresh is not None and fresh.num_rows:
-            layers = [*layers, _Opened.of_table(fresh)]
+            layers = [_Opened.of_table(fresh), *layers]
         found = np.zeros(len(wanted), bool)
         pieces, places = [], []
         for layer in layers:
@@ -121,7 +127,11 @@ class Contents:
 
     def _layers(self) -> list[_Opened]:
         if self._opened is None:
-            self._opened = [_Opened.of_file(path) for path in self._paths()]
+            self._opened = []
+            for path in self._paths():
+                if path not in self._known:
+                    self._known[path] = _Opened.of_file(path)
+                self._opened.append(self._known[path])
         return self._opened
 
 
@@ -129,30 +139,30 @@ _LOST = "restore the file from a copy of the store; earlier snapshots in history
 
 
 class _Opened(NamedTuple):
-    """A contents layer: its batches, all digests, and how to find one."""
+    """A contents layer: its batches, all digests in order, and the map it stands in."""
 
     batches: list[pa.RecordBatch]
     starts: Any  # first row of each batch, and the number of rows
     digests: pa.Array
-    order: Any  # rows by the first eight bytes of their digest
-    keys: Any  # those bytes as numbers, ascending
+    keys: Any  # the first eight bytes of each digest as numbers, ascending
+    map: mmap.mmap | None
 
     @classmethod
     def of_file(cls, path: Path) -> _Opened:
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
-        return cls._of([file.get_batch(index) for index in range(file.num_record_batches)])
+        with open(path, "rb") as file:
+            held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        opened = pa.ipc.open_file(pa.py_buffer(held))
+        return cls._of([opened.get_batch(index) for index in range(opened.num_record_batches)], held)
 
     @classmethod
     def of_table(cls, table: pa.Table) -> _Opened:
-        return cls._of(table.to_batches())
+        return cls._of(_by_digest(table).to_batches(), None)
 
     @classmethod
-    def _of(cls, batches: list[pa.RecordBatch]) -> _Opened:
+    def _of(cls, batches: list[pa.RecordBatch], held: mmap.mmap | None) -> _Opened:
         starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         digests = pa.concat_arrays([batch.column("digest") for batch in batches] or [pa.array([], pa.binary(32))])
-        keys = _keys(digests)
-        order = np.argsort(keys, kind="stable")
-        return cls(batches, starts, digests, order, keys[order])
+        return cls(batches, starts, digests, _keys(digests), held)
 
     def rows_of(self, wanted: pa.Array) -> Any:
         """The row of each digest, -1 for those that are not here."""
@@ -166,7 +176,7 @@ class _Opened(NamedTuple):
             tried = np.flatnonzero((rows < 0) & (at < last))
             if not len(tried):
                 return rows
-            candidate = self.order[at[tried]]
+            candidate = at[tried]
             same = pc.equal(self.digests.take(pa.array(candidate)), wanted.take(pa.array(tried)))
             hit = same.to_numpy(zero_copy_only=False)
             rows[tried[hit]] = candidate[hit]
@@ -181,25 +191,29 @@ class _Opened(NamedTuple):
             at = order[bounds[number] : bounds[number + 1]]
             if len(at):
                 yield batch.column("text").take(pa.array(rows[at] - self.starts[number])), at
+                if 4 * len(at) < batch.num_rows and self.map is not None and hasattr(self.map, "madvise"):
+                    self.map.madvise(mmap.MADV_DONTNEED)  # a few texts from everywhere must not add up to the file
 
 
-def write_texts(sink: Any, texts: Iterable[pa.Table]) -> int:
-    """Write contents as an Arrow file; returns how many there were."""
-    count = 0
+def write_texts(sink: Any, texts: pa.Table) -> int:
+    """Write contents as an Arrow file, in the order of their digests; returns how many there were."""
     with pa.ipc.new_file(sink, TEXTS) as writer:
-        for table in texts:
-            for batch in table.combine_chunks().to_batches(max_chunksize=_SLICE // 8):
-                writer.write_batch(batch)
-                count += batch.num_rows
-    return count
+        for batch in _by_digest(texts).to_batches(max_chunksize=_BATCH):
+            writer.write_batch(batch)
+    return int(texts.num_rows)
 
 
-def read_texts(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    """The contents of some layers, batch by batch."""
-    for path in paths:
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
-        for index in range(file.num_record_batches):
-            yield pa.Table.from_batches([file.get_batch(index)])
+def _by_digest(texts: pa.Table) -> pa.Table:
+    """The same rows in the order of their digests, in one chunk or as few as strings allow."""
+    order = np.argsort(_keys(texts["digest"].combine_chunks()), kind="stable")
+    pieces = [texts.take(pa.array(order[low : low + _BATCH])) for low in range(0, len(order), _BATCH)]
+    return pa.concat_tables([TEXTS.empty_table(), *(piece.combine_chunks() for piece in pieces)])
+
+
+def read_texts(paths: Iterable[Path]) -> pa.Table:
+    """All contents of some layers, in memory maps."""
+    opened = (pa.ipc.open_file(pa.memory_map(str(path))) for path in paths)
+    return pa.concat_tables([TEXTS.empty_table(), *(file.read_all() for file in opened)])
 
 
 def by_slices(column: pa.ChunkedArray, act: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meshlab.errors import SnapshotError, storage_errors
@@ -148,6 +149,22 @@ def read_records(path: Path, columns: Iterable[str] = LAYER_SCHEMA.names) -> pa.
     """Some columns of a layer."""
     with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
         return file.read(columns=list(columns)).cast(pa.schema([LAYER_SCHEMA.field(name) for name in columns]))
+
+
+def rows_with_ids(path: Path, wanted: pa.Array) -> pa.Table:
+    """The rows of a layer about some ids, row group by row group."""
+    found = [LAYER_SCHEMA.empty_table()]
+    with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
+        held = file.read(columns=["id"])["id"]
+        hits = np.flatnonzero(pc.is_in(held, wanted).to_numpy(zero_copy_only=False))
+        start = 0
+        for group in range(file.num_row_groups):
+            stop = start + file.metadata.row_group(group).num_rows
+            mine = hits[np.searchsorted(hits, start) : np.searchsorted(hits, stop)]
+            if len(mine):
+                found.append(file.read_row_group(group).cast(LAYER_SCHEMA).take(pa.array(mine - start)))
+            start = stop
+    return pa.concat_tables(found)
 
 
 def newest_rows(tables: list[pa.Table], *, drop_gone: bool) -> pa.Table:

@@ -39,7 +39,7 @@ _SLICE = 32_768
 _MAP_BATCHES = 4
 """Batches of a phase-1 map that go into one layer."""
 
-_LARGE = 64 << 20
+_LARGE = 16 << 20
 """A layer of contents with more bytes is not merged: rewriting it would win nothing."""
 
 
@@ -59,7 +59,8 @@ class Stack:
         self.last_orphans: list[dict[str, Any]] = []
         self.waiting_bytes = 0
         self._waiting: list[pa.RecordBatch] = []
-        self._base = Base(root, self.layers, folder.path)
+        self._opened: dict[Path, Any] = {}
+        self._base = Base(root, self.layers, folder.path, self._opened)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take the next events."""
@@ -135,7 +136,7 @@ class Stack:
         fresh = self._base.contents.missing(texts.filter(mine))
         self._count_saved(used, texts, fresh)
         if fresh.num_rows:
-            added = self._folder.add(CONTENTS, lambda sink: (write_texts(sink, [fresh]), "", ""))
+            added = self._folder.add(CONTENTS, lambda sink: (write_texts(sink, fresh), "", ""))
             self._grow(added)
         hashes = _hashes(state, self._base)
         self.hash = self.hash.remove(old["hash"].combine_chunks()).add(hashes)
@@ -163,15 +164,14 @@ class Stack:
 
     def _count_saved(self, used: pa.Array, texts: pa.Table, fresh: pa.Table) -> None:
         """Bytes of contents that are referred to and were not written."""
-        sizes = dict(zip(texts["digest"].to_pylist(), pc.binary_length(texts["text"]).to_pylist(), strict=True))
-        counts = pc.value_counts(used.drop_null()).to_pylist()
-        referred = sum(sizes.get(pair["values"], 0) * pair["counts"] for pair in counts)
+        place = pc.index_in(used, texts["digest"].combine_chunks()).drop_null()
+        referred = pc.sum(pc.binary_length(texts["text"]).take(place)).as_py() or 0
         self.bytes_saved += referred - (pc.sum(pc.binary_length(fresh["text"])).as_py() or 0)
 
     def _grow(self, layer: Layer | None) -> None:
         if layer is not None:
             self.layers.append(layer)
-            self._base = Base(self._root, self.layers, self._folder.path)
+            self._base = Base(self._root, self.layers, self._folder.path, self._opened)
 
     def _replace(self, run: list[Layer], merged: Layer | None) -> None:
         first = self.layers.index(run[0])
@@ -179,7 +179,7 @@ class Stack:
         if merged is not None:
             layers.insert(first, merged)
         self.layers = layers
-        self._base = Base(self._root, self.layers, self._folder.path)
+        self._base = Base(self._root, self.layers, self._folder.path, self._opened)
 
 
 def _write_table(sink: Any, table: pa.Table) -> tuple[int, str, str]:

@@ -168,7 +168,8 @@ class _Plan:
             return False, problem
         if self.base is None:
             return False, f"no checkpoint is older than the retention of {self.manifest.retain_days} days"
-        needed = {p.segment for p in (*folded_after(self.manifest, self.base), *rest(self.root, self.manifest))}
+        needed = {piece.segment for piece in folded_after(self.manifest, self.base)}
+        needed |= {piece.segment for piece in rest(self.root, self.manifest)}
         if day in needed:
             return False, f"moments of the last {self.manifest.retain_days} days need it"
         return True, f"folded, and no moment of the last {self.manifest.retain_days} days needs it"
@@ -296,21 +297,16 @@ def _shrunk(plan: _Plan, layers: list[Layer], folder: LayerFolder) -> list[Layer
         return layers
     used = _digests_used(plan)
     for layer in held:
-        path = layer_path(plan.root, layer)
-        rows = wanted = 0
-        for table in read_texts([path]):
-            rows += table.num_rows
-            wanted += pc.sum(pc.is_in(table["digest"], used)).as_py() or 0
-        if 2 * wanted < rows:
+        texts = read_texts([layer_path(plan.root, layer)])
+        wanted = texts.filter(pc.is_in(texts["digest"], used))
+        if 2 * wanted.num_rows < texts.num_rows:
             place = layers.index(layer)
-            layers = [*layers[:place], *_added(_without(folder, path, used)), *layers[place + 1 :]]
+            layers = [*layers[:place], *_added(_as_layer(folder, wanted)), *layers[place + 1 :]]
     return layers
 
 
-def _without(folder: LayerFolder, path: Path, used: pa.Array) -> Layer | None:
-    """The contents of a layer that are used, as a layer."""
-    tables = (table.filter(pc.is_in(table["digest"], used)) for table in read_texts([path]))
-    return folder.add(CONTENTS, lambda sink: (write_texts(sink, tables), "", ""))
+def _as_layer(folder: LayerFolder, texts: pa.Table) -> Layer | None:
+    return folder.add(CONTENTS, lambda sink: (write_texts(sink, texts), "", ""))
 
 
 def _digests_used(plan: _Plan) -> pa.Array:
