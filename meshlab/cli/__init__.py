@@ -27,7 +27,9 @@ from meshlab.cli import (
     seal,
     sql,
     stats,
+    vacuum,
     verify,
+    windows,
 )
 from meshlab.cli.output import ERROR, Settings
 from meshlab.cli.tables import escape
@@ -74,7 +76,11 @@ def main(context: click.Context, store: str | None) -> None:
     context.obj = Settings(store)
 
 
-COMMANDS = (append, dump, load, verify, repair, seal, replay, checkpoint, checkpointd, stats, sql, demo, lab)
+COMMANDS = (
+    *(append, dump, load, verify, repair, seal),
+    *(replay, windows, checkpoint, vacuum, checkpointd),
+    *(stats, sql, demo, lab),
+)
 
 for module in COMMANDS:
     main.add_command(module.command)

@@ -18,19 +18,26 @@ CSV_COLUMNS = (*FIELDS, "extra")
 
 @click.command("replay")
 @click.argument("uid")
+@click.option("--at", metavar="MOMENT", help="As of then: an RFC 3339 time, or the place of an event (20250707:1234).")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Write to a .parquet, .arrow or .csv file instead.")
 @click.option("--limit", type=click.IntRange(1), help="Rows of the table to show.")
 @format_option
 @click.pass_obj
-def command(settings: Settings, uid: str, out: Path | None, limit: int | None, fmt: str) -> None:
+def command(settings: Settings, uid: str, at: str | None, out: Path | None, limit: int | None, fmt: str) -> None:
     """Show the memories a log leaves alive.
 
-    The log of UID is replayed over its snapshot.  JSON gives each memory in the form it
-    has in the log; the table shows a few fields.
+    The log of UID is replayed over its newest checkpoint, or with --at over the newest
+    before that moment, which is included.  'meshlab windows' tells which moments can be
+    restored.  JSON gives each memory in the form it has in the log; the table shows a
+    few fields.
+
+    \b
+      meshlab replay ann
+      meshlab replay ann --at 2025-07-07T12:00:00Z
     """
     if out is not None:
         export.check_target(out)
-    state = settings.open()[uid].state()
+    state = settings.open()[uid].state(at)
     if out is not None:
         table = state.to_arrow()
         rows = export.write_file(out, table.schema, table.to_batches(max_chunksize=50_000))

@@ -268,7 +268,7 @@ class Daemon:
     def _succeed(self, uid: str, command: str, row: Mapping[str, Any]) -> None:
         self.memory.trouble.pop(uid, None)
         if command == VACUUM:
-            self._log("vacuum", uid=uid, **_told(row, "segments", "freed_bytes"))
+            self._log("vacuum", uid=uid, **_told(row, "generation", "bytes_freed", "ledger"))
             return
         folded, written = int(row.get("bytes_folded") or 0), int(row.get("bytes_written") or 0)
         self.memory.rates = policy.learn(

@@ -99,13 +99,17 @@ class _Files(NamedTuple):
         return cls(sizes, changed, snapshot, folders)
 
 
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
 class _Known(NamedTuple):
     """What the snapshot of one user says; ``mark`` and ``folders`` tell of which files."""
 
     mark: tuple[int, int, int] | None
     folders: bool
     problem: str = ""
-    ends: Mapping[str, int] = MappingProxyType({})
+    ends: Mapping[str, int] = _NOTHING
+    retired: Mapping[str, int] = _NOTHING
     created: float = 0.0
     event_bytes: float | None = None
     retain_days: int = 0
@@ -126,6 +130,7 @@ class _Known(NamedTuple):
             files.snapshot,
             files.folders,
             ends=manifest.folded_ends,
+            retired={gone.segment: gone.nbytes for gone in manifest.retired},
             created=manifest.created_at / SECOND,
             event_bytes=_event_bytes(manifest),
             retain_days=manifest.retain_days,
@@ -138,10 +143,14 @@ class _Known(NamedTuple):
                 return f"segment {day} has {files.sizes[day]} bytes, but {end} of it were folded"
         return ""
 
+    def is_left(self, day: str, size: int) -> bool:
+        """Whether a segment was deleted but for its file: a vacuum ended too early."""
+        return day not in self.ends and self.retired.get(day) == size
+
     def has_stale(self, files: _Files, now: float) -> bool:
         """Whether a folded segment is older than retention: vacuum knows whether it may go."""
         limit = day_of(int((now - self.retain_days * DAY) * SECOND))
-        return any(day < limit for day in self.ends if day in files.sizes)
+        return any((day in self.ends and day < limit) or self.is_left(day, size) for day, size in files.sizes.items())
 
 
 _UPGRADE = "its snapshot is from phase 1: 'meshlab checkpoint --upgrade' makes the cut-over, by hand"
@@ -163,7 +172,7 @@ def _backlog(uid: str, known: _Known, files: _Files, now: float) -> Backlog:
     newest = max(files.sizes, default="")
     total, closed, oldest = 0, 0, None
     for day, size in files.sizes.items():
-        left = size - known.ends.get(day, 0)
+        left = 0 if known.is_left(day, size) else size - known.ends.get(day, 0)
         if left:
             total += left
             closed += left if day != newest else 0

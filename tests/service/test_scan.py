@@ -8,8 +8,9 @@ import pytest
 
 from meshlab.errors import NotFound
 from meshlab.service.scan import Scanner
-from meshlab.snapshot.manifest import HISTORY, Manifest, Range, pack
+from meshlab.snapshot.manifest import HISTORY, Manifest, Range, Retired, pack
 from meshlab.times import SECOND, midnight
+from meshlab.wal.frame import NO_SUM
 
 DAY = 86_400.0
 NOON = midnight("20250710") / SECOND + DAY / 2
@@ -140,6 +141,14 @@ def test_old_folded_segments_are_worth_a_vacuum(root):
     fold(root, {"20250708": 300}, retain_days=14)
     assert not scan(root).vacuum
     assert scan(root, now=NOON + 20 * DAY).vacuum
+
+
+def test_a_segment_that_an_interrupted_vacuum_left_is_not_unfolded_and_worth_another(root):
+    fold(root, {"20250709": 200, "20250710": 100}, retired=[Retired("20250708", 300, 0, NO_SUM)])
+    found = scan(root)
+    assert (found.backlog.unfolded, found.vacuum) == (0, True)
+    write(root, "20250708", 299)
+    assert scan(root).backlog.unfolded == 299
 
 
 def test_a_user_who_goes_while_the_scan_runs_is_passed_over(root, tmp_path):

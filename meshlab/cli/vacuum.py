@@ -1,0 +1,109 @@
+"""``meshlab vacuum``: delete what no moment that must stay restorable needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from meshlab.cli.output import DAMAGE, FINE, Row, Settings, counted, flush, format_option, say, write_json, write_rows
+from meshlab.cli.units import size_text, with_sizes
+from meshlab.times import format_time
+from meshlab.wal.chain import LONG_AGO
+
+COLUMNS = ("kind", "name", "bytes", "fate", "reason")
+KINDS = {"segment": "segments", "layer": "layers", "snapshot": "history"}
+
+
+@click.command("vacuum")
+@click.argument("uid")
+@click.option("--apply", is_flag=True, help="Delete. Without it nothing is changed.")
+@format_option
+@click.pass_obj
+def command(settings: Settings, uid: str, apply: bool, fmt: str) -> None:
+    """Say which files of UID retention no longer needs, and with --apply delete them.
+
+    A segment goes when it is folded, no moment of the last days (14, unless set by
+    'meshlab checkpoint --retain') needs it, and it is neither of today or yesterday nor
+    the newest.  Its totals by day, hour, op and dialect are kept in a ledger.  The table
+    shows every segment, and of layers and earlier snapshots those that go; JSON and CSV
+    show all.  Exit code 2: something would go, and --apply was not given.
+
+    \b
+      meshlab vacuum ann
+      meshlab vacuum ann --apply
+    """
+    report = settings.open()[uid].vacuum(apply=apply)
+    if fmt == "json":
+        write_json(_answer(report))
+    elif fmt == "csv":
+        write_rows(_rows(report), fmt, names=COLUMNS)
+    else:
+        shown = [row for row in _rows(report) if row["kind"] == "segment" or row["goes"]]
+        write_rows(with_sizes(shown, ["bytes"]), fmt, names=COLUMNS, limit=len(shown))
+    going = [fate for fates in _fates(report).values() for fate in fates if fate.goes]
+    _say(report, len(going))
+    flush()
+    raise click.exceptions.Exit(DAMAGE if going and not report.applied else FINE)
+
+
+def _fates(report: Any) -> dict[str, list[Any]]:
+    return {kind: getattr(report, name) for kind, name in KINDS.items()}
+
+
+def _rows(report: Any) -> list[Row]:
+    return [
+        {
+            "kind": kind,
+            "name": fate.name,
+            "bytes": fate.nbytes,
+            "fate": _word(goes=fate.goes, applied=report.applied),
+            "goes": fate.goes,
+            "reason": fate.reason,
+        }
+        for kind, fates in _fates(report).items()
+        for fate in fates
+    ]
+
+
+def _word(*, goes: bool, applied: bool) -> str:
+    return ("went" if applied else "goes") if goes else "stays"
+
+
+def _answer(report: Any) -> dict[str, Any]:
+    """The report as one JSON object."""
+
+    def plain(fates: Iterable[Any]) -> list[dict[str, Any]]:
+        return [{"name": f.name, "bytes": f.nbytes, "goes": f.goes, "reason": f.reason} for f in fates]
+
+    return {
+        "uid": report.uid,
+        "generation": report.generation,
+        "restorable_from": _cutoff(report),
+        "applied": report.applied,
+        "bytes_freed": report.bytes_freed,
+        "ledger": {"events": report.events, "bytes": report.event_bytes},
+        **{name: plain(getattr(report, name)) for name in KINDS.values()},
+    }
+
+
+def _cutoff(report: Any) -> str | None:
+    return format_time(report.cutoff) if report.cutoff > LONG_AGO else None
+
+
+def _say(report: Any, going: int) -> None:
+    if not report.generation:
+        say("no checkpoint yet: 'meshlab checkpoint' comes first")
+        return
+    segments = sum(fate.goes for fate in report.segments)
+    if not going:
+        say("nothing to delete")
+    elif report.applied:
+        say(f"deleted {counted(going, 'file')}, {size_text(report.bytes_freed)}")
+        if segments:
+            say(f"ledger: {counted(report.events, 'event')} in {size_text(report.event_bytes)}")
+    else:
+        say(f"{counted(going, 'file')}, {size_text(report.bytes_freed)}, would be deleted: --apply does it")
+    if cutoff := _cutoff(report):
+        say(f"moments from {cutoff} on must stay restorable")
