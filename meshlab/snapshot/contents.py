@@ -96,10 +96,10 @@ class Contents:
             lacking &= layer.rows_of(wanted) < 0
         return texts.filter(pa.array(lacking))
 
-    def digests(self) -> Iterator[pa.Array]:
-        """The digests of every layer."""
-        for layer in self._layers():
-            yield layer.digests
+    def release(self) -> None:
+        """Let go of the pages of all layers that were looked at."""
+        for layer in self._opened or ():
+            layer.release()
 
     def _find(self, wanted: pa.Array, fresh: pa.Table | None) -> pa.Array:
         layers = self._layers()[::-1]  # what was written last is asked for most
@@ -191,8 +191,13 @@ class _Opened(NamedTuple):
             at = order[bounds[number] : bounds[number + 1]]
             if len(at):
                 yield batch.column("text").take(pa.array(rows[at] - self.starts[number])), at
-                if 4 * len(at) < batch.num_rows and self.map is not None and hasattr(self.map, "madvise"):
-                    self.map.madvise(mmap.MADV_DONTNEED)  # a few texts from everywhere must not add up to the file
+                if 4 * len(at) < batch.num_rows:
+                    self.release()  # a few texts from everywhere must not add up to the file
+
+    def release(self) -> None:
+        """Let go of the pages that were looked at; they come back from the cache of the system."""
+        if self.map is not None and hasattr(self.map, "madvise"):
+            self.map.madvise(mmap.MADV_DONTNEED)
 
 
 def write_texts(sink: Any, texts: pa.Table) -> int:

@@ -151,6 +151,7 @@ class Stack:
         self._grow(layer)
         if layer is not None:
             self._check(layer, hashes)
+        self._base.contents.release()
 
     def _check(self, layer: Layer, hashes: pa.Array) -> None:
         """Read a layer back and compute every hash anew.  Raises ``InternalError``."""
