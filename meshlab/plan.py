@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from meshlab.errors import NotRestorable, SnapshotError, storage_errors
 from meshlab.tables.load import Moment, Piece, micros
-from meshlab.timeline import Start, Step, Timeline, joined
+from meshlab.timeline import Start, Step, Timeline
 from meshlab.times import format_time
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.paths import segment_name
@@ -165,7 +165,7 @@ class Planner:
                 f"the state of {self.uid} after the last event cannot be restored: {self.line.problem(index)}",
                 hint=self._still(),
             )
-        return Plan(start, joined(step.piece for step in self.line.steps[start.place :]))
+        return Plan(start, self.line.pieces(start))
 
     def _plan_moment(self, moment: int) -> Plan:
         for start in reversed(self.line.starts):
@@ -175,7 +175,7 @@ class Planner:
             index = self.line.missing(start, stop)
             if index is not None and self._moment_before(index, start) < moment:
                 break
-            pieces = joined(step.piece for step in self.line.steps[start.place : stop if index is None else index])
+            pieces = self.line.pieces(start, stop if index is None else index)
             return Plan(start, pieces, until=moment)
         raise self._refusal(moment)
 
@@ -200,7 +200,7 @@ class Planner:
                 raise NotRestorable(
                     f"the state at {lsn} cannot be restored: {self.line.problem(gap)}", hint=self._still()
                 )
-            return Plan(start, joined(step.piece for step in self.line.steps[start.place : index + 1]), last=lsn)
+            return Plan(start, self.line.pieces(start, index + 1), last=lsn)
         raise NotRestorable(f"no snapshot before {lsn} of {self.uid} can be used", hint=self._still())
 
     def _ends_with(self, index: int, lsn: Lsn) -> bool:

@@ -26,6 +26,8 @@ from meshlab.wal.lines import DIALECTS
 from meshlab.wal.writer import Durability, Event, Writer
 
 if TYPE_CHECKING:
+    from meshlab.diff import Diff
+    from meshlab.history import History
     from meshlab.plan import Window
     from meshlab.snapshot.checkpoint import CheckpointReport
     from meshlab.snapshot.state import State
@@ -177,6 +179,18 @@ class UserStore:
         from meshlab.replay import windows
 
         return windows(self._existing(), self.uid)
+
+    def diff(self, t0: Moment, t1: Moment | None = None, *, progress: bool = True) -> Diff:
+        """What changed between two moments (``t1`` None: now), per record and field; moments as in ``state``."""
+        from meshlab.diff import Diff
+
+        return Diff(self.state(t0, progress=progress), self.state(t1, progress=progress))
+
+    def history(self, id: str, *, progress: bool = True) -> History:
+        """The life of one memory: its events still in the log, and the state of it after each."""
+        from meshlab.history import history
+
+        return history(self._existing(), self.uid, id, progress=progress)
 
     def verify(self, *, progress: bool = True) -> Verification:
         """Check every byte of the log; damage is in the result, not an error."""

@@ -191,6 +191,10 @@ class Timeline:
             self._problems[index] = check_range(self.root, step.folded)
         return self._problems[index]
 
+    def pieces(self, start: Start, stop: int | None = None) -> tuple[Piece, ...]:
+        """What is to be read behind a start, up to a step."""
+        return joined(step.piece for step in self.steps[start.place : stop])
+
     def missing(self, start: Start, stop: int | None = None) -> int | None:
         """The first step behind a start, and before ``stop``, that cannot be read."""
         stop = len(self.steps) if stop is None else stop

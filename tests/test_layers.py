@@ -17,6 +17,7 @@ LAYERS = [
     {"timeline"},
     {"plan"},
     {"replay"},
+    {"diff", "history"},
     {"store"},
     {"vault"},
     {"growth", "migrate", "remote"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +20,8 @@ from meshlab.snapshot.fold import FOLD_COLUMNS, Fold
 from meshlab.snapshot.manifest import HISTORY, LAYERS, Manifest, current, history_path
 from meshlab.tables.events import load_user
 from meshlab.testing import LogBuilder
-from meshlab.times import DAY, format_time, midnight
 from meshlab.timeline import log_of
+from meshlab.times import DAY, format_time, midnight
 from meshlab.wal.paths import SNAPSHOT, segment_name
 
 DAYS = ("20250701", "20250702", "20250703", "20250704", "20250705")
@@ -190,7 +191,7 @@ def test_without_earlier_checkpoints_moments_begin_with_the_one_in_force(story):
     (window,) = story.user.windows()
     assert (window.start, window.end, window.source) == (moment(at(DAYS[4], 15)), None, "checkpoint 5")
     assert window.hole_before is not None
-    with pytest.raises(NotRestorable, match="the nearest moments that can be: 2025-07-05T15:00:00.000000Z after it"):
+    with pytest.raises(NotRestorable, match=r"the nearest moments that can be: 2025-07-05T15:00:00.000000Z after it"):
         story.state(at(DAYS[0], 4))
 
 
@@ -218,7 +219,7 @@ def test_moments_before_a_phase_1_snapshot_are_refused_before_and_after_its_upgr
     since = at(DAYS[1], 4)
     record = {"id": "old", "last_accessed": format_time(since)}
     samples = Path(__file__).parent / "data" / "phase1-expected.json"
-    whole = next(iter(next(iter(__import__("json").loads(samples.read_text()).values())).values()))
+    whole = next(iter(next(iter(json.loads(samples.read_text()).values())).values()))
     (story.root / SNAPSHOT).write_bytes(write_bincode([whole | record]))
     for upgraded in (False, True):
         if upgraded:
@@ -226,7 +227,7 @@ def test_moments_before_a_phase_1_snapshot_are_refused_before_and_after_its_upgr
         (window,) = story.user.windows()
         assert (window.start, window.end, window.source) == (moment(since), None, "the phase-1 snapshot")
         assert "phase-1 snapshot is of 2025-07-02T04" in window.hole_before
-        with pytest.raises(NotRestorable, match="2025-07-02T04:00:00.000000Z after it"):
+        with pytest.raises(NotRestorable, match=r"2025-07-02T04:00:00.000000Z after it"):
             story.state(since - 1)
         assert len(story.state(since)) == 1 + 4
         assert len(story.state(at(DAYS[3], 12))) == 1 + 11

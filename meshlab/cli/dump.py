@@ -12,10 +12,13 @@ from meshlab.cli.findings import report
 from meshlab.cli.output import Settings, finish, flush, to_json, write_json_line
 from meshlab.dialects import OPS
 from meshlab.errors import storage_errors
+from meshlab.timeline import deleted_segments
 from meshlab.times import format_time
+from meshlab.wal.chain import resumed
 from meshlab.wal.lines import DIALECTS, NO_TIME, Block
 from meshlab.wal.paths import existing_user, segment_days, segment_name, store_root, user_ids
 from meshlab.wal.reader import ORIGIN, Cursor, SegmentScan, resolve, scan_segment
+from meshlab.wal.verify import last_gone
 
 POLL = 0.2
 """Seconds between two looks at a log that is followed."""
@@ -51,6 +54,7 @@ class Log:
         self.root = root
         self.ops = {OPS.index(op) for op in ops}
         self.bare = bare
+        self.gone = deleted_segments(root, root.name)
         self.scans: dict[str, SegmentScan] = {}
         self.seen: dict[str, tuple[int, int]] = {}  # segment -> size, offset behind its last event
 
@@ -63,7 +67,8 @@ class Log:
             with storage_errors("read", path):
                 size = path.stat().st_size
             if self.seen.get(day, (-1, 0))[0] != size:
-                self._write_segment(day, size, cursor, newest=day == days[-1])
+                before = resumed(cursor, last_gone(self.gone, day))
+                self._write_segment(day, size, before, newest=day == days[-1])
             cursor = self.scans[day].end
         flush()
 

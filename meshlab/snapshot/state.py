@@ -122,14 +122,14 @@ class State:
 def json_forms(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The records of a table in ``RECORD_SCHEMA``, one after the other, as ``State.to_pylist`` gives them."""
     for batch in table.to_batches(max_chunksize=65_536):
-        columns = [_values(batch.column(name)) for name in FIELDS]
-        extras = _values(batch.column("extra"))
+        columns = [plain_values(batch.column(name)) for name in FIELDS]
+        extras = plain_values(batch.column("extra"))
         for extra, *values in zip(extras, *columns, strict=True):
             record = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
             yield record if extra is None else _merged(record, _decode(extra))
 
 
-def _values(column: pa.Array) -> list[Any]:
+def plain_values(column: pa.Array) -> list[Any]:
     """Python values, None where there is none; of a struct the given subfields only.
 
     Numpy makes Python objects of a column many times faster than Arrow does.
@@ -138,7 +138,7 @@ def _values(column: pa.Array) -> list[Any]:
         return _with_gaps(_structs(column), column)
     if pa.types.is_list(column.type):
         offsets = column.offsets.to_numpy()
-        values = _values(column.values[offsets[0] : offsets[-1]])
+        values = plain_values(column.values[offsets[0] : offsets[-1]])
         lists = [values[start:stop] for start, stop in pairwise((offsets - offsets[0]).tolist())]
         return _with_gaps(lists, column)
     if pa.types.is_string(column.type):
@@ -148,7 +148,7 @@ def _values(column: pa.Array) -> list[Any]:
 
 def _structs(column: pa.Array) -> list[dict[str, Any]]:
     names = [column.type.field(i).name for i in range(column.type.num_fields)]
-    rows = zip(*[_values(child) for child in column.flatten()], strict=True)
+    rows = zip(*[plain_values(child) for child in column.flatten()], strict=True)
     return [{name: value for name, value in zip(names, row, strict=True) if value is not None} for row in rows]
 
 
