@@ -1,4 +1,4 @@
-"""The command ``meshlab``, also as ``python -m meshlab``."""
+"""The command ``meshlab``, also as ``python -m meshlab``, and ``mesh-checkpoint``."""
 
 import sys
 
@@ -10,6 +10,12 @@ def run() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     main()
+
+
+def run_checkpoint() -> None:
+    """``mesh-checkpoint UID``, the name of phase 1 for ``meshlab checkpoint UID``."""
+    sys.argv[1:1] = ["checkpoint"]
+    run()
 
 
 if __name__ == "__main__":

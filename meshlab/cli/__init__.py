@@ -19,6 +19,7 @@ from meshlab.cli import (
     checkpoint,
     checkpointd,
     demo,
+    diff,
     dump,
     lab,
     load,
@@ -78,7 +79,7 @@ def main(context: click.Context, store: str | None) -> None:
 
 COMMANDS = (
     *(append, dump, load, verify, repair, seal),
-    *(replay, windows, checkpoint, vacuum, checkpointd),
+    *(replay, windows, diff, checkpoint, vacuum, checkpointd),
     *(stats, sql, demo, lab),
 )
 
