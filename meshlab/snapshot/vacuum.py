@@ -287,7 +287,7 @@ def _retired(root: Path, manifest: Manifest, day: str) -> Retired:
     assert piece is not None
     tail, _ = last_frame(root / segment_name(day))
     seq, total = (tail.seq, tail.sum) if tail is not None else (0, NO_SUM)
-    return Retired(day, piece.stop, seq, total, piece.digest)
+    return Retired(day, piece.stop, seq, total, piece.digest, piece.effective)
 
 
 def _shrunk(plan: _Plan, layers: list[Layer], folder: LayerFolder) -> list[Layer]:
