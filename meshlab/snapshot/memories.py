@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -20,6 +21,12 @@ from meshlab.snapshot.state import State, json_forms
 
 Memory = dict[str, Any]
 """A memory in its JSON form: given fields only, in serialisation order, then unknown ones by name."""
+
+_REMEMBERED = 4096
+"""Memories of a state that are kept as Python objects when they have been asked for."""
+
+_UNTOUCHED: Memory = {}
+_ID = itemgetter("id")
 
 
 def folded(memory: Memory | None, event: Parsed) -> Memory | None:
@@ -45,8 +52,8 @@ def _ordered(memory: Memory) -> Memory:
     return {name: memory[name] for name in (*FIELDS, *unknown) if name in memory}
 
 
-_UNTOUCHED: Memory = {}
-_ID = itemgetter("id")
+def _nothing(_: str) -> None:
+    return None
 
 
 class Memories:
@@ -57,6 +64,7 @@ class Memories:
 
     def __init__(self, state: State | None) -> None:
         self._state = state
+        self._before = lru_cache(_REMEMBERED)(state.get) if state is not None else _nothing
         self._changed: dict[str, Memory | None] = {}
         self._count = len(state) if state is not None else 0
 
@@ -67,7 +75,7 @@ class Memories:
         """A memory, not to be changed, or None."""
         memory = self._changed.get(id, _UNTOUCHED)
         if memory is _UNTOUCHED:
-            return self._state.get(id) if self._state is not None else None
+            return self._before(id)
         return memory
 
     def apply(self, event: Parsed) -> None:
