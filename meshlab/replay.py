@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from meshlab.errors import MeshlabError, NotRestorable, StorageError
 from meshlab.plan import Lsn, Plan, Planner, Window, moment_of
+from meshlab.snapshot.contents import by_slices, each_once, encode_batch
 from meshlab.snapshot.fold import FOLD_COLUMNS, ORPHAN_SCHEMA, Fold
 from meshlab.snapshot.state import State
 from meshlab.tables.events import Events, load_user
@@ -71,12 +72,17 @@ def plan(root: Path, uid: str, at: Moment | Lsn | None = None) -> Plan:
 
 def follow(root: Path, uid: str, plan: Plan, *, progress: bool = True) -> State:
     """Do what a plan says."""
-    fold = Fold(plan.start.table(progress=progress))
+    base = plan.start.base()
+    fold = Fold(plan.start.table(progress=progress) if base is None else base.coded())
+    texts = []
     events = load_user(
         root, uid, plan.pieces, plan.start.cursor, columns=FOLD_COLUMNS, until=plan.until, progress=progress
     )
     moment = None
     for batch in _up_to(events, plan.last):
+        if base is not None:  # as the layers have them: long contents are looked up at the end
+            batch, found = encode_batch(batch)
+            texts.append(found)
         fold.add(batch)
         moment = batch["effective_ts"][-1]
     if plan.last is not None and moment is not None and moment.cast(pa.int64()).as_py() < plan.start.since:
@@ -84,6 +90,10 @@ def follow(root: Path, uid: str, plan: Plan, *, progress: bool = True) -> State:
             f"the state at {plan.last} is older than {plan.start.name}, which is of {format_time(plan.start.since)}"
         )
     state, orphans, counts = fold.finish()
+    if base is not None:
+        fresh = each_once(texts)
+        whole = by_slices(state["content"], lambda codes: base.contents.decode(codes, fresh))
+        state = state.set_column(state.schema.get_field_index("content"), "content", whole)
     orphans = pa.concat_tables([_orphans_before(plan), orphans])
     reports = {"rejects": events.rejects, "segments": events.segments}
     folded = plan.start.manifest.folded_ends if plan.start.manifest is not None and plan.start.path is None else {}

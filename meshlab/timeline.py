@@ -90,12 +90,17 @@ class Start:
             return error.message
         return ""
 
+    def base(self) -> Base | None:
+        """The layers here, opened; None when there are none."""
+        manifest = None if self.path is not None else self.manifest
+        return Base.open(self.root, manifest) if manifest is not None and manifest.layers else None
+
     def table(self, *, progress: bool = True) -> pa.Table | None:
         """The records here; None when there are none."""
         if self.path is not None:
             return pa.Table.from_batches(list(read_bincode(self.path, progress=progress)))
-        assert self.manifest is not None
-        return Base.open(self.root, self.manifest).state() if self.manifest.layers else None
+        base = self.base()
+        return None if base is None else base.state()
 
 
 def newest_access(path: Path) -> int:
@@ -197,7 +202,7 @@ class Timeline:
 
     def missing(self, start: Start, stop: int | None = None) -> int | None:
         """The first step behind a start, and before ``stop``, that cannot be read."""
-        stop = len(self.steps) if stop is None else stop
+        stop = len(self.steps) if stop is None else min(stop, len(self.steps))
         return next((index for index in range(start.place, stop) if self.problem(index)), None)
 
 

@@ -42,16 +42,19 @@ class Base:
 
     def state(self) -> pa.Table:
         """All live records in ``RECORD_SCHEMA``, sorted by id."""
-        columns = [*STATE_COLUMNS, "gone"]
-        tables = [read_records(path, columns) for path in self._records]
-        if not tables:
-            return RECORD_SCHEMA.empty_table()
-        table = newest_rows(tables, drop_gone=True)
+        table = self.coded()
         parts = {name: table[name] for name in STATE_COLUMNS}
         parts["content"] = by_slices(table["content"], self.contents.decode)
         for name, text in TIME_PROJECTIONS.items():
             parts[name] = pa.chunked_array([to_timestamps(chunk) for chunk in table[text].chunks], TIME)
         return pa.table([parts[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
+
+    def coded(self) -> pa.Table:
+        """All live records, sorted by id, with codes for contents and without projections of times."""
+        columns = [*STATE_COLUMNS, "gone"]
+        tables = [read_records(path, columns) for path in self._records]
+        empty = LAYER_SCHEMA.empty_table().select(columns)
+        return newest_rows([empty, *tables], drop_gone=True).select(list(STATE_COLUMNS))
 
     def lookup(self, ids: pa.Array) -> pa.Table:
         """The live records of some ids in ``LAYER_SCHEMA``: contents as codes, with their hashes."""

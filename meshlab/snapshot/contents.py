@@ -14,7 +14,7 @@ contents of many are found without reading the rest.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from meshlab.errors import SnapshotError
 from meshlab.tables.connection import borrow
+from meshlab.tables.slices import INLINE
 
 LEAST = 256
 """Bytes from which on a content is kept apart."""
@@ -35,6 +36,7 @@ _NUL = "\0"
 _CODE = 65
 _SLICE = 65_536
 _BATCH = 8192
+_SPARSE = 1024
 
 
 def encode(contents: pa.Array) -> tuple[pa.Array, pa.Table]:
@@ -51,6 +53,20 @@ def encode(contents: pa.Array) -> tuple[pa.Array, pa.Table]:
     index = np.arange(len(contents))
     index[long] = len(contents) + np.arange(len(long))
     return pa.concat_arrays([codes, _references(digests)]).take(pa.array(index)), table
+
+
+def encode_batch(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table]:
+    """A batch with codes for contents, and the long contents."""
+    codes, texts = encode(batch.column("content"))
+    return batch.set_column(batch.schema.get_field_index("content"), "content", codes), texts
+
+
+def each_once(texts: list[pa.Table]) -> pa.Table:
+    """Contents of several batches, each once."""
+    table = pa.concat_tables([TEXTS.empty_table(), *texts])
+    codes = table["digest"].combine_chunks().cast(pa.binary()).dictionary_encode().indices.to_numpy()
+    firsts = np.sort(np.unique(codes, return_index=True)[1])
+    return table if len(firsts) == table.num_rows else table.take(pa.array(firsts))
 
 
 def digests_in(codes: pa.Array) -> pa.Array:
@@ -72,79 +88,67 @@ class Contents:
     def __init__(self, paths: Callable[[], Iterable[Path]] = tuple, opened: dict[Path, _Opened] | None = None) -> None:
         self._paths = paths
         self._known = {} if opened is None else opened
-        self._opened: list[_Opened] | None = None
+        self._layers: list[_Opened] | None = None
+        self._index: _Index | None = None
 
-    def decode(self, codes: pa.Array, fresh: pa.Table | None = None) -> pa.Array:
+    def decode(self, codes: pa.Array, fresh: pa.Table | None = None, *, sparing: bool = False) -> pa.Array:
         """The contents that codes stand for; ``fresh`` holds some that are in no layer yet.
+
+        ``sparing`` keeps few pages of the layers in memory, which takes longer.
 
         Raises ``SnapshotError`` for a content that is nowhere.
         """
-        rows = _reference_rows(codes)
-        plain = _unescaped(codes)
+        plain, rows = _unescaped(codes), _reference_rows(codes)
         if not len(rows):
             return plain
-        texts = self._find(_unhex(codes.take(pa.array(rows))), fresh)
-        index = np.arange(len(codes))
-        index[rows] = len(codes) + np.arange(len(rows))
-        return pa.concat_arrays([plain, texts]).take(pa.array(index))
+        index = self._all()
+        if fresh is not None and fresh.num_rows:
+            index = _Index.of([*index.layers, _Opened.of_table(fresh)])
+        found = index.find(_unhex(codes.take(pa.array(rows))))
+        if (found < 0).any():
+            digest = _unhex(codes.take(pa.array(rows[found < 0][:1])))[0].as_py().hex()
+            raise SnapshotError(f"a content with the SHA-256 {digest} is in no contents layer", hint=_LOST)
+        if not sparing or 4 * len(found) >= len(index.keys):
+            return index.texts(plain, rows, found)
+        pieces = []
+        for low in range(0, len(plain), _SPARSE):  # a few texts from everywhere must not add up to the file
+            some = slice(*np.searchsorted(rows, [low, low + _SPARSE]))
+            pieces.append(index.texts(plain.slice(low, _SPARSE), rows[some] - low, found[some]))
+            self.release()
+        return pa.concat_arrays(pieces)
 
     def missing(self, texts: pa.Table) -> pa.Table:
         """Those of some contents that are in no layer."""
-        lacking = np.ones(texts.num_rows, bool)
-        wanted = texts["digest"].combine_chunks()
-        for layer in self._layers():
-            lacking &= layer.rows_of(wanted) < 0
-        return texts.filter(pa.array(lacking))
+        return texts.filter(pa.array(self._all().find(texts["digest"].combine_chunks()) < 0))
 
     def release(self) -> None:
-        """Let go of the pages of all layers that were looked at."""
-        for layer in self._opened or ():
-            layer.release()
+        """Let go of the pages that were looked at; they come back from the cache of the system."""
+        for layer in self._layers or ():
+            if layer.map is not None and hasattr(layer.map, "madvise"):
+                layer.map.madvise(mmap.MADV_DONTNEED)
 
-    def _find(self, wanted: pa.Array, fresh: pa.Table | None) -> pa.Array:
-        layers = self._layers()[::-1]  # what was written last is asked for most
-        if fresh is not None and fresh.num_rows:
-            layers = [_Opened.of_table(fresh), *layers]
-        found = np.zeros(len(wanted), bool)
-        pieces, places = [], []
-        for layer in layers:
-            open_rows = np.flatnonzero(~found)
-            rows = layer.rows_of(wanted.take(pa.array(open_rows)))
-            here = rows >= 0
-            found[open_rows[here]] = True
-            for texts, at in layer.take(rows[here]):
-                pieces.append(texts)
-                places.append(open_rows[here][at])
-            if found.all():
-                break
-        if not found.all():
-            digest = wanted[int(np.argmin(found))].as_py().hex()
-            raise SnapshotError(f"a content with the SHA-256 {digest} is in no contents layer", hint=_LOST)
-        place = np.concatenate(places)
-        order = np.empty(len(place), np.int64)
-        order[place] = np.arange(len(place))
-        return pa.concat_arrays(pieces).take(pa.array(order))
-
-    def _layers(self) -> list[_Opened]:
-        if self._opened is None:
-            self._opened = []
+    def _all(self) -> _Index:
+        if self._index is None:
+            self._layers = []
             for path in self._paths():
                 if path not in self._known:
                     self._known[path] = _Opened.of_file(path)
-                self._opened.append(self._known[path])
-        return self._opened
+                self._layers.append(self._known[path])
+            self._index = _Index.of(self._layers)
+        return self._index
 
 
 _LOST = "restore the file from a copy of the store; earlier snapshots in history/ may not need it"
 
 
 class _Opened(NamedTuple):
-    """A contents layer: its batches, all digests in order, and the map it stands in."""
+    """A contents layer: digests, and per text the number of its buffer, its place there and its bytes."""
 
-    batches: list[pa.RecordBatch]
-    starts: Any  # first row of each batch, and the number of rows
     digests: pa.Array
-    keys: Any  # the first eight bytes of each digest as numbers, ascending
+    buffers: list[pa.Buffer]
+    buffer: Any
+    start: Any
+    size: Any
     map: mmap.mmap | None
 
     @classmethod
@@ -156,48 +160,106 @@ class _Opened(NamedTuple):
 
     @classmethod
     def of_table(cls, table: pa.Table) -> _Opened:
-        return cls._of(_by_digest(table).to_batches(), None)
+        return cls._of(table.to_batches(), None)
 
     @classmethod
     def _of(cls, batches: list[pa.RecordBatch], held: mmap.mmap | None) -> _Opened:
-        starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         digests = pa.concat_arrays([batch.column("digest") for batch in batches] or [pa.array([], pa.binary(32))])
-        return cls(batches, starts, digests, _keys(digests), held)
+        offsets = [_offsets(batch.column("text")) for batch in batches]
+        nothing = np.zeros(0, np.int32)
+        return cls(
+            digests,
+            [batch.column("text").buffers()[2] or pa.py_buffer(b"") for batch in batches],
+            np.repeat(np.arange(len(batches), dtype=np.int32), [batch.num_rows for batch in batches]),
+            np.concatenate([nothing, *(found[:-1] for found in offsets)]),
+            np.concatenate([nothing, *(np.diff(found) for found in offsets)]),
+            held,
+        )
 
-    def rows_of(self, wanted: pa.Array) -> Any:
+
+class _Index(NamedTuple):
+    """All texts of some layers by their digest; rows count through the layers."""
+
+    layers: list[_Opened]
+    digests: pa.Array
+    keys: Any  # the first eight bytes of each digest as numbers, ascending
+    rows: Any  # the row of each key
+    buffers: list[pa.Buffer]
+    buffer: Any
+    start: Any
+    size: Any
+
+    @classmethod
+    def of(cls, layers: list[_Opened]) -> _Index:
+        digests = pa.concat_arrays([pa.array([], pa.binary(32)), *(layer.digests for layer in layers)])
+        keys = _keys(digests)
+        order = np.argsort(keys, kind="stable")
+        firsts = np.cumsum([0, *(len(layer.buffers) for layer in layers)])
+        nothing = np.zeros(0, np.int32)
+        return cls(
+            layers,
+            digests,
+            keys[order],
+            order,
+            [buffer for layer in layers for buffer in layer.buffers],
+            np.concatenate([nothing, *(layer.buffer + first for layer, first in zip(layers, firsts[:-1]))]),
+            np.concatenate([nothing, *(layer.start for layer in layers)]),
+            np.concatenate([nothing, *(layer.size for layer in layers)]),
+        )
+
+    def find(self, wanted: pa.Array) -> Any:
         """The row of each digest, -1 for those that are not here."""
-        if not len(self.keys) or not len(wanted):
-            return np.full(len(wanted), -1)
-        keys = _keys(wanted)
-        at = np.searchsorted(self.keys, keys)
-        last = np.searchsorted(self.keys, keys, side="right")
         rows = np.full(len(wanted), -1)
+        keys = _keys(wanted)
+        order = np.argsort(keys)  # needles in order stay in the cache
+        at, last = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
+        at[order] = np.searchsorted(self.keys, keys[order])
+        last[order] = np.searchsorted(self.keys, keys[order], side="right")
         while True:  # more than once only for digests that share their first eight bytes
             tried = np.flatnonzero((rows < 0) & (at < last))
             if not len(tried):
                 return rows
-            candidate = at[tried]
+            candidate = self.rows[at[tried]]
             same = pc.equal(self.digests.take(pa.array(candidate)), wanted.take(pa.array(tried)))
             hit = same.to_numpy(zero_copy_only=False)
             rows[tried[hit]] = candidate[hit]
             at[tried] += 1
 
-    def take(self, rows: Any) -> Iterator[tuple[pa.Array, Any]]:
-        """The texts at some rows, batch by batch, each with the indexes into ``rows``."""
-        batch_of = np.searchsorted(self.starts, rows, side="right") - 1
-        order = np.argsort(batch_of, kind="stable")
-        bounds = np.searchsorted(batch_of[order], np.arange(len(self.batches) + 1))
-        for number, batch in enumerate(self.batches):
-            at = order[bounds[number] : bounds[number + 1]]
-            if len(at):
-                yield batch.column("text").take(pa.array(rows[at] - self.starts[number])), at
-                if 4 * len(at) < batch.num_rows:
-                    self.release()  # a few texts from everywhere must not add up to the file
+    def texts(self, plain: pa.Array, at: Any, rows: Any) -> pa.Array:
+        """A copy of ``plain`` with the texts of ``rows`` in the places ``at``.
 
-    def release(self) -> None:
-        """Let go of the pages that were looked at; they come back from the cache of the system."""
-        if self.map is not None and hasattr(self.map, "madvise"):
-            self.map.madvise(mmap.MADV_DONTNEED)
+        The strings are first put together as views, without their prefixes: nobody
+        compares these, they are only copied.
+        """
+        offsets = _offsets(plain)
+        start, size = offsets[:-1], np.diff(offsets)
+        view = np.zeros((len(plain), 4), np.int32)
+        view[:, 0], view[:, 3] = size, start
+        held = np.frombuffer(plain.buffers()[2] or b"", np.uint8)
+        short = np.flatnonzero(size <= INLINE)
+        view[short, 1:] = _inline(held, start[short], size[short])
+        view[at, 0], view[at, 1] = self.size[rows], 0
+        view[at, 2], view[at, 3] = self.buffer[rows] + 1, self.start[rows]
+        valid = plain.is_valid().to_numpy(zero_copy_only=False)
+        nulls = pa.py_buffer(np.packbits(valid, bitorder="little"))
+        buffers = [nulls, pa.py_buffer(view), pa.py_buffer(held), *self.buffers]
+        return pa.Array.from_buffers(pa.string_view(), len(plain), buffers).cast(pa.string())
+
+
+def _offsets(texts: pa.Array) -> Any:
+    """Where each text of a ``string`` array starts and the last one ends, in its third buffer."""
+    if not len(texts):
+        return np.zeros(1, np.int32)
+    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+
+
+def _inline(data: Any, start: Any, size: Any) -> Any:
+    """The bytes of short texts, padded with NULs, as three words each."""
+    places = start[:, None] + np.arange(INLINE)
+    inside = np.arange(INLINE) < size[:, None]
+    held = np.zeros((len(start), INLINE), np.uint8)
+    held[inside] = data[places[inside]]
+    return held.view(np.int32)
 
 
 def write_texts(sink: Any, texts: pa.Table) -> int:

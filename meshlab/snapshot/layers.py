@@ -169,6 +169,10 @@ def rows_with_ids(path: Path, wanted: pa.Array) -> pa.Table:
 
 def newest_rows(tables: list[pa.Table], *, drop_gone: bool) -> pa.Table:
     """Of several tables of one schema, oldest first, the last row of each id, sorted by id."""
+    filled = [table for table in tables if table.num_rows]
+    if len(filled) == 1:  # sorted, and each id once
+        (table,) = filled
+        return table.filter(pc.invert(table["gone"])) if drop_gone else table
     table = pa.concat_tables(tables)
     ids = table["id"].combine_chunks()
     if not len(ids):

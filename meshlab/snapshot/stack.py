@@ -15,7 +15,7 @@ from meshlab.dialects import OPS, OTHER
 from meshlab.errors import InternalError
 from meshlab.snapshot.base import Base, verified_path
 from meshlab.snapshot.codes import sort_ids
-from meshlab.snapshot.contents import TEXTS, digests_in, encode, read_texts, write_texts
+from meshlab.snapshot.contents import digests_in, each_once, encode_batch, read_texts, write_texts
 from meshlab.snapshot.fold import Fold
 from meshlab.snapshot.hashing import StateHash, row_hashes
 from meshlab.snapshot.layers import (
@@ -70,8 +70,8 @@ class Stack:
     def flush(self) -> None:
         """Fold what is waiting into a layer."""
         batches, self._waiting, self.waiting_bytes = self._waiting, [], 0
-        encoded = [_encoded(batch) for batch in batches]
-        texts = _joined([texts for _, texts in encoded])
+        encoded = [encode_batch(batch) for batch in batches]
+        texts = each_once([texts for _, texts in encoded])
         touched = _ids([batch for batch, _ in encoded])
         if len(touched):
             old = self._base.lookup(touched)
@@ -88,10 +88,10 @@ class Stack:
         """Take the records of a phase-1 map; returns its newest ``last_accessed`` (µs)."""
         newest = LONG_AGO
         for group in _groups(batches):
-            encoded = [_encoded(batch) for batch in group]
+            encoded = [encode_batch(batch) for batch in group]
             table = pa.Table.from_batches([batch for batch, _ in encoded]).select(list(STATE_COLUMNS))
             order = sort_ids(table["id"].combine_chunks())
-            self._push(table.take(pa.array(order)), LAYER_SCHEMA.empty_table(), _joined([t for _, t in encoded]))
+            self._push(table.take(pa.array(order)), LAYER_SCHEMA.empty_table(), each_once([t for _, t in encoded]))
             moments = [pc.max(batch.column("last_accessed_ts").cast(pa.int64())).as_py() for batch in group]
             newest = max([newest, *(moment for moment in moments if moment is not None)])
         return newest
@@ -188,20 +188,6 @@ def _write_table(sink: Any, table: pa.Table) -> tuple[int, str, str]:
     return table.num_rows, "", ""
 
 
-def _encoded(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table]:
-    """A batch with codes for contents, and the long contents."""
-    codes, texts = encode(batch.column("content"))
-    return batch.set_column(batch.schema.get_field_index("content"), "content", codes), texts
-
-
-def _joined(texts: list[pa.Table]) -> pa.Table:
-    """Contents of several batches, each once."""
-    table = pa.concat_tables([TEXTS.empty_table(), *texts])
-    codes = table["digest"].combine_chunks().cast(pa.binary()).dictionary_encode().indices.to_numpy()
-    firsts = np.sort(np.unique(codes, return_index=True)[1])
-    return table if len(firsts) == table.num_rows else table.take(pa.array(firsts))
-
-
 def _ids(batches: list[pa.RecordBatch]) -> pa.Array:
     """The ids that some events are about, each once."""
     found = []
@@ -216,7 +202,7 @@ def _hashes(state: pa.Table, base: Base) -> pa.Array:
     pieces = [pa.array([], pa.binary(16))]
     for low in range(0, state.num_rows, _SLICE):
         part = state.slice(low, _SLICE).combine_chunks()
-        text = base.contents.decode(part["content"].combine_chunks())
+        text = base.contents.decode(part["content"].combine_chunks(), sparing=True)
         pieces.append(row_hashes(part.set_column(part.schema.get_field_index("content"), "content", text)))
     return pa.concat_arrays(pieces)
 
