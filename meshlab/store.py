@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshlab.dialects import OPS
-from meshlab.errors import StorageError, storage_errors
+from meshlab.errors import SnapshotError, StorageError, storage_errors
 from meshlab.wal import paths
 from meshlab.wal.commit import Receipt
 from meshlab.wal.lines import DIALECTS
@@ -203,10 +203,20 @@ class UserStore:
             return verify(root, digests=DuckDigests(), progress=bar.update, gone=deleted_segments(root, self.uid))
 
     def repair(self, target: str | os.PathLike[str], *, progress: bool = True) -> RepairReport:
-        """Write a cleaned copy of the log to ``target``; the original is not touched."""
+        """Write a cleaned copy of the log to ``target``; the original is not touched.
+
+        Raises ``SnapshotError`` once there are checkpoints: layers stand for the log byte
+        by byte, so damage is accepted there, not cleaned away.
+        """
+        from meshlab.snapshot.manifest import Manifest, current
         from meshlab.wal.repair import repair
 
         root = self._existing()
+        if isinstance(current(root, self.uid), Manifest):
+            raise SnapshotError(
+                f"{root}: a log with checkpoints cannot be repaired by a copy: its layers refer to the bytes as they are",
+                hint="leave the damaged bytes out with 'meshlab checkpoint --accept FILE:OFFSET'",
+            )
         with _bar(root, f"repair {self.uid}", progress) as bar:
             return repair(root, Path(target), progress=bar.update)
 
