@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import meshlab
+from meshlab.errors import NotFound
 from meshlab.events import Delete
 from meshlab.tables.seal import seal
 from meshlab.testing import FailingFiles, ForgetfulFiles, RecordingFiles, build_log
@@ -63,6 +65,19 @@ def test_a_further_append_is_one_write_and_one_sync(tmp_path, files):
     steps(files)
     writer.append_many([Delete("m2"), Delete("m3")])
     assert steps(files) == ["write 20250701", "sync 20250701"]
+
+
+def test_a_vault_writes_once_and_syncs_once_and_not_at_all_when_it_refuses(tmp_path, files):
+    user = meshlab.open(tmp_path)["ann"]
+    user.store._writers["ann"] = Writer(user.root, files=files, clock=lambda: NOON)
+    vault = user.vault()
+    vault.store_memory("concept", "content", id="m1")
+    steps(files)
+    vault.recall("m1")
+    assert steps(files) == ["write 20250701", "sync 20250701"]
+    with pytest.raises(NotFound):
+        vault.recall("m2")
+    assert steps(files) == []
 
 
 def test_durability_os_ends_with_the_write(tmp_path, files):
