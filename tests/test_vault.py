@@ -379,6 +379,23 @@ def test_lines_added_to_an_earlier_day_are_applied_where_they_stand(user, vault,
     assert_agrees(vault)
 
 
+def test_an_empty_segment_and_one_that_went_cost_no_new_reading(user, vault, clock, monkeypatch):
+    vault.store_memory("c", "x", id="m1")
+    clock.now += 2 * DAY
+    log_of(user, "20250708").touch()
+    vault.recall("m1")
+    user.checkpoint(progress=False)
+    vault = open_vault(user, clock)
+    monkeypatch.setattr(SolitonVault, "_open", None)
+    for count in (2, 3):
+        assert vault.recall("m1")["access_count"] == count
+    log_of(user).unlink()
+    vault.refresh()
+    assert vault.recall("m1")["access_count"] == 4
+    vault.refresh()
+    assert not vault._log.has_changed(older=True)
+
+
 def test_a_segment_that_was_replaced_is_read_anew(user, vault):
     for number in range(3):
         vault.store_memory("c", "x", id=f"m{number}")

@@ -80,8 +80,8 @@ class LogFollower:
 
     def advance(self, gain: Gain) -> None:
         """Stand behind what was gained."""
-        present = set(self._list())
-        self._ends = {day: end for day, end in (self._ends | gain.ends).items() if day in present}
+        known = self._ends | gain.ends
+        self._ends = {day: known.get(day, 0) for day in self._list()}
         self._sizes = self._ends | gain.sizes
         self._end = gain.end
         self._days = sorted(self._ends)
@@ -116,7 +116,7 @@ class LogFollower:
 
     def _only_grew(self, days: Sequence[str], newest: str) -> bool:
         """Whether nothing but the newest segment changed, and that one only grew."""
-        if any(day < newest and self._size(day) != self._ends.get(day) for day in days):
+        if any(day < newest and self._size(day) != self._ends.get(day, 0) for day in days):
             return False
         if not newest:
             return not days
