@@ -56,7 +56,12 @@ class Worker:
             self._out = files.enter_context(tempfile.TemporaryFile())
             self._err = files.enter_context(tempfile.TemporaryFile())
             self.process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, start_new_session=True
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=self._out,
+                stderr=self._err,
+                env=_environment(),
+                start_new_session=True,
             )
             files.pop_all()
         with contextlib.suppress(OSError):  # it ended already
@@ -135,6 +140,12 @@ class Workers:
             time.sleep(_POLL)
             results += self.finished()
         return results
+
+
+def _environment() -> dict[str, str]:
+    """That of the daemon; ``meshlab`` is the one the daemon was loaded from, wherever it runs."""
+    here = str(Path(__file__).resolve().parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))}
 
 
 def _content(file: IO[bytes]) -> bytes:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import meshlab
 from meshlab.service.workers import NICE, Workers
 
 
@@ -69,6 +70,14 @@ def test_workers_get_the_command_the_store_and_the_users(workers, tmp_path):
         "--",
         "ann",
     ]
+
+
+def test_workers_load_the_meshlab_of_the_daemon(workers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    running = workers("import meshlab; print(json.dumps({'uid': uids[0], 'home': meshlab.__file__}))")
+    running.start(["checkpoint"], ["ann"])
+    (result,) = wait(running)
+    assert result.rows["ann"]["home"] == meshlab.__file__
 
 
 def test_what_a_failed_worker_said_is_its_message(workers):
