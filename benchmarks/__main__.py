@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import append, batches, contenders, load, machine, opening, replay, threads, verify
+from benchmarks import append, batches, checkpoint, contenders, load, machine, opening, replay, threads, verify
 from benchmarks.inputs import Inputs
 from benchmarks.measure import tell
 from benchmarks.report import HEAD, Row, markdown_table, page, put_between_marks
@@ -23,6 +23,7 @@ WORK: dict[str, Measure] = {
     "batch": batches.measure,
     "open": opening.measure,
     "replay": replay.measure,
+    "checkpoint": checkpoint.measure,
 }
 """In the order of the table."""
 
