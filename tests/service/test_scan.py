@@ -144,7 +144,7 @@ def test_old_folded_segments_are_worth_a_vacuum(root):
 
 
 def test_a_segment_that_an_interrupted_vacuum_left_is_not_unfolded_and_worth_another(root):
-    fold(root, {"20250709": 200, "20250710": 100}, retired=[Retired("20250708", 300, 0, NO_SUM)])
+    fold(root, {"20250709": 200, "20250710": 100}, retired=[Retired("20250708", 300, 0, NO_SUM, b"0" * 16)])
     found = scan(root)
     assert (found.backlog.unfolded, found.vacuum) == (0, True)
     write(root, "20250708", 299)
