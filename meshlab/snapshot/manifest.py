@@ -24,6 +24,7 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgpack
 import msgspec
 
 from meshlab.errors import SnapshotError, StorageError, storage_errors
@@ -159,7 +160,7 @@ class Entry(NamedTuple):
 
 def pack(manifest: Manifest) -> bytes:
     """The bytes of ``snapshot.bin``."""
-    body = msgspec.msgpack.encode(manifest)
+    body: bytes = msgpack.packb(msgspec.to_builtins(manifest, builtin_types=(bytes,)))
     data = _HEAD.pack(MAGIC, VERSION, len(body)) + body
     return data + hashlib.sha256(data).digest()
 
@@ -179,8 +180,8 @@ def unpack(data: bytes) -> Manifest:
     if hashlib.sha256(data[:-_SUM]).digest() != data[-_SUM:]:
         raise ValueError(f"the checksum at offset {size - _SUM} does not hold: bytes were changed")
     try:
-        return msgspec.msgpack.decode(data[_HEAD.size : -_SUM], type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return msgspec.convert(msgpack.unpackb(data[_HEAD.size : -_SUM]), Manifest, builtin_types=(bytes,))
+    except (msgspec.MsgspecError, msgpack.UnpackException, ValueError) as error:
         raise ValueError(f"the manifest at offset {_HEAD.size} cannot be read: {error}") from None
 
 
