@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from meshlab.errors import CheckpointBusy, DamageFound, SnapshotError, WalPoisoned, storage_errors
+from meshlab.errors import CheckpointBusy, DamageFound, MeshlabError, SnapshotError, WalPoisoned, storage_errors
 from meshlab.snapshot.bincode import read_bincode
 from meshlab.snapshot.fold import FOLD_COLUMNS
 from meshlab.snapshot.layers import LayerFolder
@@ -44,7 +44,7 @@ from meshlab.tables.load import Piece
 from meshlab.wal.chain import Cursor
 from meshlab.wal.files import REAL_FILES, Files, open_regular
 from meshlab.wal.lines import Reject
-from meshlab.wal.lock import LockFile
+from meshlab.wal.lock import LockFile, Poison
 from meshlab.wal.paths import LOCK, SNAPSHOT, segment_days, segment_name
 from meshlab.wal.reader import resolve, tail_run
 from meshlab.wal.sink import SyncedFile
@@ -131,6 +131,20 @@ def locked(root: Path, files: Files) -> Iterator[None]:
         files.close(fd)
 
 
+@contextmanager
+def wal_lock(root: Path, files: Files) -> Iterator[LockFile]:
+    """Hold ``wal.lock``: no writer is in the middle of a frame."""
+    path = root / LOCK
+    with storage_errors("lock", path):
+        lock = LockFile(path, files)
+    try:
+        with storage_errors("lock", path):
+            lock.acquire()
+        yield lock
+    finally:
+        lock.close()
+
+
 class _Work:
     """One checkpoint under way."""
 
@@ -155,23 +169,32 @@ class _Work:
                 hint="stop those programs, then run the checkpoint with --upgrade; the file is kept in history/",
             )
         before = found if isinstance(found, Manifest) else Manifest(uid=self.uid)
-        if found is None and not self.dry_run:
+        bincode = found if isinstance(found, Path) else None
+        if self.dry_run:
+            return self._rehearse(before, bincode, retain)
+        if found is None:
             commit(self.root, before, self.files)
-        folder = LayerFolder(self.root, self.files, _TRIAL if self.dry_run else "layers")
+        folder = LayerFolder(self.root, self.files)
         try:
-            if isinstance(found, Path) and not self.dry_run:
+            if bincode is not None:
                 keep(self.root, 0, self.files)
             folder.prepare()
-            report = self._fold(before, found if isinstance(found, Path) else None, folder, retain)
+            return self._fold(before, bincode, folder, retain)
         except BaseException:
-            folder.discard()
+            abandon(self.root, self.uid, folder, self.files)
             raise
+
+    def _rehearse(self, before: Manifest, bincode: Path | None, retain: int | None) -> CheckpointReport:
+        """Fold into a folder of its own, which is deleted afterwards."""
+        folder = LayerFolder(self.root, self.files, _TRIAL)
+        try:
+            folder.prepare()
+            folder.empty()
+            return self._fold(before, bincode, folder, retain)
         finally:
-            if self.dry_run:
-                folder.discard()
-                with suppress(OSError):
-                    folder.path.rmdir()
-        return report
+            with suppress(OSError):
+                folder.empty()
+                folder.path.rmdir()
 
     def _fold(
         self, before: Manifest, bincode: Path | None, folder: LayerFolder, retain: int | None
@@ -218,6 +241,7 @@ class _Work:
         )
         if after.folded == before.folded and bincode is None and retain == before.retain_days and before.generation:
             after = before
+            folder.discard()
         elif not self.dry_run:
             stack.drop_unused()
             if before.generation or bincode is None:
@@ -245,26 +269,37 @@ class _Work:
 
     def _note_ends(self, before: Manifest) -> list[Piece]:
         """How far the log goes, noted while no writer is in the middle of a frame; then on the medium."""
-        lock = LockFile(self.root / LOCK, self.files)
-        with storage_errors("lock", self.root / LOCK):
-            lock.acquire()
-            try:
-                poison = lock.read()[1]
-                sizes = {day: segment_size(self.root, day) for day in segment_days(self.root)}
-            finally:
-                lock.close()
+        with wal_lock(self.root, self.files) as lock:
+            poison = lock.read()[1]
+            sizes = {day: segment_size(self.root, day) for day in segment_days(self.root)}
         if poison is not None:
             raise WalPoisoned(f"{self.root}: a write or sync of {segment_name(poison.segment)} failed")
-        pieces = [piece._replace(stop=sizes[piece.segment]) for piece in rest(self.root, before)]
+        pieces = [
+            piece._replace(stop=sizes[piece.segment])
+            for piece in rest(self.root, before)
+            if sizes.get(piece.segment, 0) > piece.start  # what came after that look is for the next time
+        ]
+        for piece in pieces:
+            self._sync(piece)
         with storage_errors("sync", self.root):
-            for day in dict.fromkeys(piece.segment for piece in pieces):
-                fd = self.files.open(self.root / segment_name(day), os.O_RDONLY)
-                try:
-                    self.files.sync(fd)
-                finally:
-                    self.files.close(fd)
             self.files.sync_directory(self.root)
+            self.files.sync_directory(self.root.parent)
         return pieces
+
+    def _sync(self, piece: Piece) -> None:
+        """Sync a segment.  When that fails the page cache may lie, so nobody goes on before it is written anew."""
+        path = self.root / segment_name(piece.segment)
+        with storage_errors("sync", path):
+            fd = self.files.open(path, os.O_RDONLY)
+            try:
+                self.files.sync(fd)
+            except OSError:
+                with wal_lock(self.root, self.files) as lock:
+                    found, known = Poison(piece.segment, piece.start), lock.read()[1]
+                    lock.write_poison(min(found, known) if known else found)
+                raise
+            finally:
+                self.files.close(fd)
 
     def _take_stock(
         self, before: Manifest, pieces: list[Piece], events: Events
@@ -308,15 +343,17 @@ class _Work:
 
 
 def keep(root: Path, generation: int, files: Files) -> None:
-    """Give the snapshot in force a name in ``history/``."""
+    """Give the snapshot in force a name in ``history/``; it is on the medium, bytes and name, when this returns."""
     target = history_path(root, generation)
     with storage_errors("write", target):
         if not target.parent.is_dir():
             files.mkdir(target.parent)
-            files.sync_directory(root)
+        if not generation:
+            _sync_file(root / SNAPSHOT, files)  # a phase-1 program need not have done it
         with suppress(FileExistsError):
             files.link(root / SNAPSHOT, target)
         files.sync_directory(target.parent)
+        files.sync_directory(root)
 
 
 def commit(root: Path, manifest: Manifest, files: Files) -> None:
@@ -325,10 +362,39 @@ def commit(root: Path, manifest: Manifest, files: Files) -> None:
     with storage_errors("write", path):
         with suppress(FileNotFoundError):
             files.unlink(temporary)
-        with SyncedFile(temporary, files) as sink:
-            sink.write(pack(manifest))
-        files.rename(temporary, path)
+        try:
+            with SyncedFile(temporary, files) as sink:
+                sink.write(pack(manifest))
+            files.rename(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                files.unlink(temporary)
+            raise
         files.sync_directory(root)
+
+
+def abandon(root: Path, uid: str, folder: LayerFolder, files: Files) -> None:
+    """Remove what a checkpoint or vacuum that failed has written.
+
+    It may have failed behind the rename of its manifest: what the one in force names stays.
+    """
+    try:
+        found = current(root, uid)
+    except (MeshlabError, OSError):
+        return
+    named = {layer.name for layer in found.layers} if isinstance(found, Manifest) else set()
+    folder.drop([layer for layer in folder.written if layer.name not in named])
+    if isinstance(found, Path) and not any(folder.path.glob("*")):
+        with suppress(OSError):
+            files.unlink(history_path(root, 0))
+
+
+def _sync_file(path: Path, files: Files) -> None:
+    fd = files.open(path, os.O_RDONLY)
+    try:
+        files.sync(fd)
+    finally:
+        files.close(fd)
 
 
 def tool() -> str:

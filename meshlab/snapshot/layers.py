@@ -79,17 +79,19 @@ class LayerFolder:
                 known = self.path_of(layer).exists()
                 if rows and not known:
                     self._files.rename(temporary, self.path_of(layer))
-                    self._files.sync_directory(self.path)
                     self._made.add(layer.name)
             except BaseException:
-                sink.close()
+                with suppress(OSError):
+                    sink.close()
                 self._drop(temporary)
                 raise
-        if known or not rows:
-            self._drop(temporary)
-        if not rows:
-            return None
-        self.written.append(layer)
+            if known or not rows:
+                self._drop(temporary)
+            if not rows:
+                return None
+            self.written.append(layer)
+            # Of a layer that was there already, the one who made it may have died before this.
+            self._files.sync_directory(self.path)
         return layer
 
     def drop(self, layers: Iterable[Layer]) -> None:
@@ -101,6 +103,11 @@ class LayerFolder:
     def discard(self) -> None:
         """Remove all layers that were written here."""
         self.drop(self.written)
+
+    def empty(self) -> None:
+        """Remove everything in the folder."""
+        for path in self.path.iterdir():
+            self._files.unlink(path)
 
     def path_of(self, layer: Layer) -> Path:
         """Where this folder keeps a layer."""

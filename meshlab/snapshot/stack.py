@@ -110,7 +110,8 @@ class Stack:
             self._merge(CONTENTS, run)
 
     def _merge(self, kind: str, run: slice) -> None:
-        layers = self.of_kind(kind)[run]
+        places = [place for place, layer in enumerate(self.layers) if layer.kind == kind][run]
+        layers = [self.layers[place] for place in places]
         paths = [self._path(layer) for layer in layers]
 
         def write(sink: Any) -> tuple[int, str, str]:
@@ -118,7 +119,7 @@ class Stack:
                 return write_texts(sink, read_texts(paths)), "", ""
             return write_records(sink, merge_records(paths, drop_gone=run.start == 0))
 
-        self._replace(layers, self._folder.add(kind, write))
+        self._replace(places, self._folder.add(kind, write))
 
     def of_kind(self, kind: str) -> list[Layer]:
         """The layers of a kind, oldest first."""
@@ -174,12 +175,13 @@ class Stack:
             self.layers.append(layer)
             self._base = Base(self._root, self.layers, self._folder.path, self._opened)
 
-    def _replace(self, run: list[Layer], merged: Layer | None) -> None:
-        first = self.layers.index(run[0])
-        layers = [layer for layer in self.layers if layer not in run]
-        if merged is not None:
-            layers.insert(first, merged)
-        self.layers = layers
+    def _replace(self, places: list[int], merged: Layer | None) -> None:
+        """Put a layer in place of some; the same layer may stand in other places too."""
+        kept = [[layer] for layer in self.layers]
+        for place in places:
+            kept[place] = []
+        kept[places[0]] = [] if merged is None else [merged]
+        self.layers = [layer for stay in kept for layer in stay]
         self._base = Base(self._root, self.layers, self._folder.path, self._opened)
 
 

@@ -9,6 +9,7 @@ leaves a file that readers know for the old one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from meshlab.errors import StorageError, storage_errors
-from meshlab.snapshot.checkpoint import commit, keep, locked, tool
+from meshlab.errors import storage_errors
+from meshlab.snapshot.checkpoint import abandon, commit, keep, locked, tool, wal_lock
 from meshlab.snapshot.contents import digests_in, read_texts, write_texts
 from meshlab.snapshot.layers import LayerFolder, read_records
 from meshlab.snapshot.manifest import (
     CONTENTS,
+    HISTORY,
     LAYERS,
     LEDGER,
     RECORDS,
@@ -46,8 +48,7 @@ from meshlab.times import DAY, SECOND, day_of, midnight
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.frame import NO_SUM
-from meshlab.wal.lock import LockFile
-from meshlab.wal.paths import LOCK, segment_days, segment_name
+from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.recovery import last_frame
 from meshlab.wal.writer import wall_clock
 
@@ -250,7 +251,7 @@ def _retire(plan: _Plan, report: VacuumReport, files: Files, clock: Callable[[],
         keep(plan.root, before.generation, files)
         commit(plan.root, after, files)
     except BaseException:
-        folder.discard()
+        abandon(plan.root, plan.uid, folder, files)
         raise
     return report._replace(generation=after.generation, events=events, event_bytes=nbytes)
 
@@ -321,35 +322,35 @@ def _digests_used(plan: _Plan) -> pa.Array:
 
 def _delete(plan: _Plan, report: VacuumReport, files: Files) -> None:
     """Remove the files that go; segments under ``wal.lock``, and only as they were folded."""
-    lock = LockFile(plan.root / LOCK, files)
-    with storage_errors("delete from", plan.root):
-        lock.acquire()
-        try:
-            manifest = current(plan.root, plan.uid)
-            assert isinstance(manifest, Manifest)
-            sizes = {gone.segment: gone.nbytes for gone in manifest.retired}
-            for day in undeleted(plan.root, manifest):
-                if segment_size(plan.root, day) == sizes[day]:
-                    files.unlink(plan.root / segment_name(day))
-        finally:
-            lock.close()
-        for day in sizes:
-            for path in (sealed_path(plan.root, day), description_path(plan.root, day)):
-                if path.exists() and not (plan.root / segment_name(day)).exists():
-                    files.unlink(path)
+    manifest = current(plan.root, plan.uid)
+    assert isinstance(manifest, Manifest)
+    sizes = {gone.segment: gone.nbytes for gone in manifest.retired}
+    with wal_lock(plan.root, files):
+        for day in undeleted(plan.root, manifest):
+            if segment_size(plan.root, day) == sizes[day]:
+                _unlink(plan.root / segment_name(day), files)
+    for day in sizes:
+        if not (plan.root / segment_name(day)).exists():
+            _unlink(sealed_path(plan.root, day), files)
+            _unlink(description_path(plan.root, day), files)
+    with storage_errors("sync", plan.root):
         files.sync_directory(plan.root)
-    _delete_named(plan.root / "history", report.history, files)
-    _delete_named(plan.root / LAYERS, report.layers, files)
+    # A layer that a killed vacuum left, and that went, may be what this one has made again.
+    named = {layer_path(plan.root, layer).name for layer in manifest.layers}
+    _delete_named(plan.root / HISTORY, report.history, files)
+    _delete_named(plan.root / LAYERS, [fate for fate in report.layers if fate.name not in named], files)
 
 
 def _delete_named(folder: Path, fates: list[Fate], files: Files) -> None:
     doomed = [folder / fate.name for fate in fates if fate.goes]
     for path in doomed:
-        try:
-            files.unlink(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise StorageError(f"cannot delete {path}: {error.strerror or error}") from error
+        _unlink(path, files)
     if doomed:
-        files.sync_directory(folder)
+        with storage_errors("sync", folder):
+            files.sync_directory(folder)
+
+
+def _unlink(path: Path, files: Files) -> None:
+    """Remove a file, if it is there."""
+    with storage_errors("delete", path), suppress(FileNotFoundError):
+        files.unlink(path)
