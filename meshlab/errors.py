@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -89,9 +89,17 @@ class WalPoisoned(StorageError):
 
 
 class DamageFound(MeshlabError):
-    """Damaged bytes where only sound ones are allowed."""
+    """Damaged bytes where only sound ones are allowed.
+
+    ``places`` are all that stopped a checkpoint, as it takes them to be accepted; the
+    message shows the first few.
+    """
 
     default_hint = "run 'meshlab verify', then 'meshlab repair' or accept the damage by name"
+
+    def __init__(self, message: str, *, hint: str | None = None, places: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.places = tuple(places)
 
 
 class SnapshotError(MeshlabError):

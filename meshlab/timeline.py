@@ -24,6 +24,7 @@ from meshlab.snapshot.bincode import read_bincode
 from meshlab.snapshot.manifest import CONTENTS, RECORDS, Entry, Manifest, Range, check_range, current, history
 from meshlab.snapshot.ranges import segment_size, undeleted
 from meshlab.tables.load import Log, Piece
+from meshlab.tables.schema import RECORD_SCHEMA
 from meshlab.wal.chain import LONG_AGO, ORIGIN, Cursor
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.verify import last_gone
@@ -98,7 +99,7 @@ class Start:
     def table(self, *, progress: bool = True) -> pa.Table | None:
         """The records here; None when there are none."""
         if self.path is not None:
-            return pa.Table.from_batches(list(read_bincode(self.path, progress=progress)))
+            return pa.Table.from_batches(read_bincode(self.path, progress=progress), RECORD_SCHEMA)
         base = self.base()
         return None if base is None else base.state()
 

@@ -48,7 +48,7 @@ from meshlab.wal.lock import LockFile, Poison
 from meshlab.wal.paths import LOCK, SNAPSHOT, segment_days, segment_name
 from meshlab.wal.reader import resolve, tail_run
 from meshlab.wal.sink import SyncedFile
-from meshlab.wal.writer import wall_clock
+from meshlab.wal.writer import sync_names, wall_clock
 
 CHECKPOINT_LOCK = "checkpoint.lock"
 _TRIAL = ".trial"
@@ -109,6 +109,8 @@ def checkpoint(
     phase-1 snapshot without ``upgrade``.
     """
     started = time.monotonic()
+    if retain is not None and retain < 0:
+        raise MeshlabError(f"a retention of {retain} days is none", hint="give 0 or more days")
     with locked(root, files):
         work = _Work(root, uid, frozenset(accept), dry_run, progress, files, clock)
         report = work.run(upgrade, retain)
@@ -170,6 +172,7 @@ class _Work:
             )
         before = found if isinstance(found, Manifest) else Manifest(uid=self.uid)
         bincode = found if isinstance(found, Path) else None
+        LayerFolder(self.root, self.files, _TRIAL).remove()  # a killed rehearsal may have left it
         if self.dry_run:
             return self._rehearse(before, bincode, retain)
         if found is None:
@@ -189,12 +192,9 @@ class _Work:
         folder = LayerFolder(self.root, self.files, _TRIAL)
         try:
             folder.prepare()
-            folder.empty()
             return self._fold(before, bincode, folder, retain)
         finally:
-            with suppress(OSError):
-                folder.empty()
-                folder.path.rmdir()
+            folder.remove()
 
     def _fold(
         self, before: Manifest, bincode: Path | None, folder: LayerFolder, retain: int | None
@@ -282,8 +282,7 @@ class _Work:
         for piece in pieces:
             self._sync(piece)
         with storage_errors("sync", self.root):
-            self.files.sync_directory(self.root)
-            self.files.sync_directory(self.root.parent)
+            sync_names(self.root, self.files)
         return pieces
 
     def _sync(self, piece: Piece) -> None:
@@ -336,9 +335,9 @@ class _Work:
         """The damage an operator has accepted; raises ``DamageFound`` for any other."""
         known = set(map(_place, before.accepted))
         damage = [reject for reject in rejects if reject.kind != "torn" and _place(reject) not in known]
-        refused = [r for r in damage if f"{segment_name(r.segment)}:{r.offset}" not in self.accept]
+        refused = [reject for reject in damage if _named(reject) not in self.accept]
         if refused:
-            raise DamageFound(_describe(self.root, refused), hint=_hint(refused))
+            raise DamageFound(_describe(self.root, refused), hint=_hint(refused), places=list(map(_named, refused)))
         return [Accepted(r.segment, r.offset, r.nbytes, r.kind, r.reason) for r in damage]
 
 
@@ -409,15 +408,20 @@ def _place(reject: Reject | Accepted) -> tuple[str, int, int]:
     return reject.segment, reject.offset, reject.nbytes
 
 
+def _named(reject: Reject) -> str:
+    """A place as an operator names it."""
+    return f"{segment_name(reject.segment)}:{reject.offset}"
+
+
 _SHOWN = 5
 
 
 def _describe(root: Path, refused: list[Reject]) -> str:
-    places = [f"{segment_name(r.segment)}:{r.offset} (line {r.line}): {r.kind}, {r.reason}" for r in refused[:_SHOWN]]
+    places = [f"{_named(r)} (line {r.line}): {r.kind}, {r.reason}" for r in refused[:_SHOWN]]
     more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
     return f"{root}: {len(refused)} damaged {'place' if len(refused) == 1 else 'places'}: {'; '.join(places)}{more}"
 
 
 def _hint(refused: list[Reject]) -> str:
-    options = " ".join(f"--accept {segment_name(r.segment)}:{r.offset}" for r in refused[:_SHOWN])
+    options = " ".join(f"--accept {_named(reject)}" for reject in refused[:_SHOWN])
     return f"look at them with 'meshlab verify'; to go on without those bytes, for good: {options}"

@@ -104,10 +104,12 @@ class LayerFolder:
         """Remove all layers that were written here."""
         self.drop(self.written)
 
-    def empty(self) -> None:
-        """Remove everything in the folder."""
-        for path in self.path.iterdir():
-            self._files.unlink(path)
+    def remove(self) -> None:
+        """Remove the folder, if it is there, with everything in it."""
+        with suppress(OSError):
+            for path in self.path.iterdir():
+                self._files.unlink(path)
+            self.path.rmdir()
 
     def path_of(self, layer: Layer) -> Path:
         """Where this folder keeps a layer."""

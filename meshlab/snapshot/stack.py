@@ -33,9 +33,6 @@ from meshlab.tables.schema import TIME
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.lines import Reject
 
-_SLICE = 32_768
-"""Records hashed at once, with their contents in memory."""
-
 _MAP_BATCHES = 4
 """Batches of a phase-1 map that go into one layer."""
 
@@ -135,7 +132,7 @@ class Stack:
         used = digests_in(state["content"].combine_chunks())
         mine = pc.is_in(texts["digest"], used.drop_null())
         fresh = self._base.contents.missing(texts.filter(mine))
-        self._count_saved(used, texts, fresh)
+        self._count_saved(state, old, texts, fresh)
         if fresh.num_rows:
             added = self._folder.add(CONTENTS, lambda sink: (write_texts(sink, fresh), "", ""))
             self._grow(added)
@@ -164,8 +161,11 @@ class Stack:
     def _path(self, layer: Layer) -> Path:
         return verified_path(self._root, layer, self._folder.path)
 
-    def _count_saved(self, used: pa.Array, texts: pa.Table, fresh: pa.Table) -> None:
-        """Bytes of contents that are referred to and were not written."""
+    def _count_saved(self, state: pa.Table, old: pa.Table, texts: pa.Table, fresh: pa.Table) -> None:
+        """Bytes of contents that records have got and that were not written."""
+        before = old["content"].take(pc.index_in(state["id"], old["id"].combine_chunks()))
+        got = pc.fill_null(pc.not_equal(state["content"], before), True)
+        used = digests_in(state["content"].filter(got).combine_chunks())
         place = pc.index_in(used, texts["digest"].combine_chunks()).drop_null()
         referred = pc.sum(pc.binary_length(texts["text"]).take(place)).as_py() or 0
         self.bytes_saved += referred - (pc.sum(pc.binary_length(fresh["text"])).as_py() or 0)
@@ -201,11 +201,11 @@ def _ids(batches: list[pa.RecordBatch]) -> pa.Array:
 
 def _hashes(state: pa.Table, base: Base) -> pa.Array:
     """The row hashes of records whose contents stand as codes."""
-    pieces = [pa.array([], pa.binary(16))]
-    for low in range(0, state.num_rows, _SLICE):
-        part = state.slice(low, _SLICE).combine_chunks()
-        text = base.contents.decode(part["content"].combine_chunks(), sparing=True)
-        pieces.append(row_hashes(part.set_column(part.schema.get_field_index("content"), "content", text)))
+    pieces, low = [pa.array([], pa.binary(16))], 0
+    for texts in base.contents.parts(state["content"].combine_chunks(), sparing=True):
+        part = state.slice(low, len(texts)).combine_chunks()
+        pieces.append(row_hashes(part.set_column(part.schema.get_field_index("content"), "content", texts)))
+        low += len(texts)
     return pa.concat_arrays(pieces)
 
 

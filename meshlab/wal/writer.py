@@ -372,18 +372,9 @@ class Writer:
         self._synced = self._end.size
 
     def _sync_names(self) -> None:
-        """Make the names on the way to the log durable, whoever made the files."""
-        store = self.root.parent
-        for directory in dict.fromkeys([self.root, store, *(path.parent for path in self._created)]):
-            self._files.sync_directory(directory)
+        """Make the names on the way to the log durable."""
+        sync_names(self.root, self._files, [path.parent for path in self._created])
         self._created.clear()
-        # The maker of the store may have died before it could do this; a parent that may
-        # not be read, or cannot be synced, is somebody else's and was there before.
-        try:
-            self._files.sync_directory(store.absolute().parent)
-        except OSError as error:
-            if error.errno not in _NOT_OURS:
-                raise
 
     def _poison(self, lock: LockFile, day: str, cause: OSError | str) -> WriteFailed:
         """Refuse all further appends, here and in other processes; returns the error to raise."""
@@ -399,6 +390,20 @@ class Writer:
         reason = cause if isinstance(cause, str) else cause.strerror or str(cause)
         full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
         return WriteFailed(f"cannot append to {path}: {reason}", hint=_FULL if full else None)
+
+
+def sync_names(root: Path, files: Files, more: Iterable[Path] = ()) -> None:
+    """Make the names on the way to a user's log durable, whoever made the files; and those in ``more``."""
+    store = root.parent
+    for directory in dict.fromkeys([root, store, *more]):
+        files.sync_directory(directory)
+    # The maker of the store may have died before it could do this; a parent that may
+    # not be read, or cannot be synced, is somebody else's and was there before.
+    try:
+        files.sync_directory(store.absolute().parent)
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise
 
 
 _FULL = (
