@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from meshlab.errors import MeshlabError, NotRestorable, StorageError
 from meshlab.plan import Lsn, Plan, Planner, Window, moment_of
-from meshlab.snapshot.contents import by_slices, each_once, encode_batch
+from meshlab.snapshot.contents import each_once, encode_batch
 from meshlab.snapshot.fold import FOLD_COLUMNS, ORPHAN_SCHEMA, Fold
 from meshlab.snapshot.state import State
 from meshlab.tables.events import Events, load_user
@@ -91,8 +91,7 @@ def follow(root: Path, uid: str, plan: Plan, *, progress: bool = True) -> State:
         )
     state, orphans, counts = fold.finish()
     if base is not None:
-        fresh = each_once(texts)
-        whole = by_slices(state["content"], lambda codes: base.contents.decode(codes, fresh))
+        whole = base.contents.decode_column(state["content"], each_once(texts))
         state = state.set_column(state.schema.get_field_index("content"), "content", whole)
     orphans = pa.concat_tables([_orphans_before(plan), orphans])
     reports = {"rejects": events.rejects, "segments": events.segments}

@@ -214,7 +214,7 @@ class UserStore:
         root = self._existing()
         if isinstance(current(root, self.uid), Manifest):
             raise SnapshotError(
-                f"{root}: a log with checkpoints cannot be repaired by a copy: its layers refer to the bytes as they are",
+                f"{root}: a log with checkpoints has no cleaned copy: its layers refer to the bytes as they are",
                 hint="leave the damaged bytes out with 'meshlab checkpoint --accept FILE:OFFSET'",
             )
         with _bar(root, f"repair {self.uid}", progress) as bar:

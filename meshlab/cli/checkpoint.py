@@ -115,7 +115,7 @@ def _show(rows: list[Row], fmt: str) -> None:
         write_rows(rows, fmt)
         return
     if done:
-        shown = [row | {"seconds": round(row["seconds"], 1)} for row in done]
+        shown = [{**row, "seconds": round(row["seconds"], 1)} for row in done]
         write_rows(with_sizes(shown, SIZES), fmt, names=TABLE_COLUMNS, limit=len(done))
         say(_summary(done))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.snapshot.contents import Contents, by_slices
+from meshlab.snapshot.contents import Contents
 from meshlab.snapshot.layers import LAYER_SCHEMA, STATE_COLUMNS, newest_rows, read_records, rows_with_ids, verify_layer
 from meshlab.snapshot.manifest import CONTENTS, RECORDS, Layer, Manifest, layer_path
 from meshlab.tables.schema import RECORD_SCHEMA, TIME, TIME_PROJECTIONS
@@ -44,7 +44,7 @@ class Base:
         """All live records in ``RECORD_SCHEMA``, sorted by id."""
         table = self.coded()
         parts = {name: table[name] for name in STATE_COLUMNS}
-        parts["content"] = by_slices(table["content"], self.contents.decode)
+        parts["content"] = self.contents.decode_column(table["content"])
         for name, text in TIME_PROJECTIONS.items():
             parts[name] = pa.chunked_array([to_timestamps(chunk) for chunk in table[text].chunks], TIME)
         return pa.table([parts[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)

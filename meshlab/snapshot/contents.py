@@ -14,7 +14,7 @@ contents of many are found without reading the rest.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,8 @@ _CODE = 65
 _SLICE = 65_536
 _BATCH = 8192
 _SPARSE = 1024
+_PART = 32 << 20
+"""Bytes of contents in one array."""
 
 
 def encode(contents: pa.Array) -> tuple[pa.Array, pa.Table]:
@@ -91,16 +93,14 @@ class Contents:
         self._layers: list[_Opened] | None = None
         self._index: _Index | None = None
 
-    def decode(self, codes: pa.Array, fresh: pa.Table | None = None, *, sparing: bool = False) -> pa.Array:
-        """The contents that codes stand for; ``fresh`` holds some that are in no layer yet.
+    def parts(self, codes: pa.Array, fresh: pa.Table | None = None, *, sparing: bool = False) -> Iterator[pa.Array]:
+        """The contents that codes stand for, in arrays of bounded size, one behind the other.
 
-        ``sparing`` keeps few pages of the layers in memory, which takes longer.
-
-        Raises ``SnapshotError`` for a content that is nowhere.
+        ``fresh`` holds contents that are in no layer yet.  ``sparing`` keeps few pages of
+        the layers in memory, which takes longer.  Raises ``SnapshotError`` for a content
+        that is nowhere.
         """
         plain, rows = _unescaped(codes), _reference_rows(codes)
-        if not len(rows):
-            return plain
         index = self._all()
         if fresh is not None and fresh.num_rows:
             index = _Index.of([*index.layers, _Opened.of_table(fresh)])
@@ -108,14 +108,26 @@ class Contents:
         if (found < 0).any():
             digest = _unhex(codes.take(pa.array(rows[found < 0][:1])))[0].as_py().hex()
             raise SnapshotError(f"a content with the SHA-256 {digest} is in no contents layer", hint=_LOST)
-        if not sparing or 4 * len(found) >= len(index.keys):
-            return index.texts(plain, rows, found)
-        pieces = []
-        for low in range(0, len(plain), _SPARSE):  # a few texts from everywhere must not add up to the file
-            some = slice(*np.searchsorted(rows, [low, low + _SPARSE]))
-            pieces.append(index.texts(plain.slice(low, _SPARSE), rows[some] - low, found[some]))
-            self.release()
-        return pa.concat_arrays(pieces)
+        sizes = np.diff(_offsets(plain)).astype(np.int64)
+        sizes[rows] = index.size[found]
+        step = _SPARSE if sparing and 4 * len(found) < len(index.keys) else _SLICE
+        for low, high in _cuts(sizes):
+            pieces = []
+            for start in range(low, high, step):  # a few texts from everywhere must not add up to the file
+                stop = min(start + step, high)
+                some = slice(*np.searchsorted(rows, [start, stop]))
+                pieces.append(index.texts(plain.slice(start, stop - start), rows[some] - start, found[some]))
+                if sparing:
+                    self.release()
+            yield pa.concat_arrays(pieces)
+
+    def decode(self, codes: pa.Array, fresh: pa.Table | None = None) -> pa.Array:
+        """The contents that a few codes stand for, as one array; see ``parts``."""
+        return pa.concat_arrays([pa.array([], pa.string()), *self.parts(codes, fresh)])
+
+    def decode_column(self, codes: pa.ChunkedArray, fresh: pa.Table | None = None) -> pa.ChunkedArray:
+        """The contents that a column of codes stands for, in as many chunks as they need."""
+        return pa.chunked_array([part for chunk in codes.chunks for part in self.parts(chunk, fresh)], pa.string())
 
     def missing(self, texts: pa.Table) -> pa.Table:
         """Those of some contents that are in no layer."""
@@ -246,6 +258,17 @@ class _Index(NamedTuple):
         return pa.Array.from_buffers(pa.string_view(), len(plain), buffers).cast(pa.string())
 
 
+def _cuts(sizes: Any) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that hold ``_PART`` bytes at most, or one row."""
+    ends, low = np.cumsum(sizes), 0
+    while low < len(sizes):
+        before = ends[low - 1] if low else 0
+        high = int(np.searchsorted(ends, before + _PART, side="right"))
+        high = min(max(high, low + 1), low + _SLICE)
+        yield low, high
+        low = high
+
+
 def _offsets(texts: pa.Array) -> Any:
     """Where each text of a ``string`` array starts and the last one ends, in its third buffer."""
     if not len(texts):
@@ -281,12 +304,6 @@ def read_texts(paths: Iterable[Path]) -> pa.Table:
     """All contents of some layers, in memory maps."""
     opened = (pa.ipc.open_file(pa.memory_map(str(path))) for path in paths)
     return pa.concat_tables([TEXTS.empty_table(), *(file.read_all() for file in opened)])
-
-
-def by_slices(column: pa.ChunkedArray, act: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
-    """A column made slice by slice, so that no piece outgrows Arrow's 32-bit strings."""
-    pieces = [act(chunk.slice(low, _SLICE)) for chunk in column.chunks for low in range(0, len(chunk), _SLICE)]
-    return pa.chunked_array(pieces, pa.string())
 
 
 # Codes
