@@ -321,9 +321,9 @@ def _refuse_replaced(root: Path, path: Path) -> None:
     upgrading = names == [kept.name] and _same_bytes(kept, path)
     if (names or _names(root / LAYERS)) and not upgrading:
         raise SnapshotError(
-            f"{path}: expected a manifest, found a phase-1 map, although checkpoints were made: "
-            "a phase-1 program is still writing here",
-            hint="stop it, keep its file aside, and put the newest manifest of history/ or of a backup back",
+            f"{path}: expected {MAGIC.decode()} at offset 0, for checkpoints were made, found {_read(path, 8)!r}: "
+            "the file is damaged, or a phase-1 program is still writing here",
+            hint="stop such a program, keep the file aside, and put back the newest manifest of history/ or of a backup",
         )
 
 
