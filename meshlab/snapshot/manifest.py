@@ -323,7 +323,7 @@ def _refuse_replaced(root: Path, path: Path) -> None:
         raise SnapshotError(
             f"{path}: expected {MAGIC.decode()} at offset 0, for checkpoints were made, found {_read(path, 8)!r}: "
             "the file is damaged, or a phase-1 program is still writing here",
-            hint="stop such a program, keep the file aside, and put back the newest manifest of history/ or of a backup",
+            hint="stop such a program, keep the file aside, put back the newest manifest of history/ or of a backup",
         )
 
 
