@@ -310,7 +310,8 @@ def _narrow(values: pa.Array, name: str) -> pa.ChunkedArray:
     pieces = [values]
     while any(len(piece) > 1 and piece.nbytes > _CHUNK_BYTES for piece in pieces):
         pieces = [half for piece in pieces for half in _halves(piece)]
-    return pa.chunked_array([piece.cast(kind) for piece in pieces], kind)
+    # A slice keeps the offsets of the whole, which do not fit: taken, it gets its own.
+    return pa.chunked_array([piece.take(pa.array(np.arange(len(piece)))).cast(kind) for piece in pieces], kind)
 
 
 def _halves(values: pa.Array) -> list[pa.Array]:
