@@ -20,11 +20,11 @@ from meshlab.snapshot.layers import FAN
 from meshlab.snapshot.manifest import CONTENTS, QUARANTINE, RECORDS, Manifest, current, history_path, layer_path
 from meshlab.snapshot.vacuum import YOUNG
 from meshlab.testing import FailingFiles, ForgetfulFiles, WrappedFiles
-from meshlab.times import DAY, SECOND
+from meshlab.times import SECOND
 from meshlab.wal.files import REAL_FILES
 
 from . import test_kills as stories
-from .stories import LONG, NOON, Shop, Tried, copy, insert, names, state, temporary, unreferenced, update
+from .stories import LONG, Shop, Tried, copy, insert, names, state, temporary, unreferenced, update
 
 PHASE1 = Path(__file__).parents[2] / "data" / "samples" / "phase1"
 EXPECTED = json.loads((Path(__file__).parents[1] / "data" / "phase1-expected.json").read_text(encoding="utf-8"))
@@ -600,12 +600,3 @@ def test_a_negative_retention_is_refused(shop):
     shop.append(insert("m1"))
     with pytest.raises(MeshlabError, match="retention"):
         shop.checkpoint(retain=-1)
-
-
-def test_a_check_of_the_reports_of_dedup(shop):
-    shop.append(insert("m1", "é" * 150), insert("m2", "é" * 150), insert("m3", "x" * 255), insert("m4", "x" * 255))
-    assert shop.checkpoint().bytes_saved == 300, "once 300 bytes; 255 are not kept apart"
-    shop.later()
-    shop.append(insert("m5", "é" * 150), insert("m6", "y" * 256), update("m1", mode="Dark"))
-    assert shop.checkpoint().bytes_saved == 300
-    assert shop.now == NOON + DAY
