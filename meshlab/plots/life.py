@@ -43,11 +43,18 @@ def plot_life(events: Any, id: str, *, fields: Sequence[str] = FIELDS) -> Plot:
             value = table[name].take(pa.array(rows)).to_numpy()
             style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 3, "linewidth": 1.2}
             axes.step(moment[rows], value, where="post", color=COLOURS[index % len(COLOURS)], **style)
-            ends.append((moment[rows[-1]], value[-1], f"{name} {value[-1]:.3g}", COLOURS[index % len(COLOURS)]))
+            ends.append((moment[-1], value[-1], f"{name} {value[-1]:.3g}", COLOURS[index % len(COLOURS)]))
     for row in np.flatnonzero(pc.equal(table["op"].cast(pa.string()), "delete").to_numpy()):
         axes.axvline(moment[row], color="#555555", linestyle="--", linewidth=1)
-        axes.annotate("deleted", (moment[row], 1), xycoords=("data", "axes fraction"), color="#555555")
+        _name_delete(axes, moment[row], late=moment[row] - moment[0] > moment[-1] - moment[row])
     axes.set_ylim(bottom=0)
     label_ends(axes, ends)
     set_time_axis(axes)
     return Plot(figure, table, f"{' and '.join(fields)} of one memory over effective time")
+
+
+def _name_delete(axes: Any, moment: Any, *, late: bool) -> None:
+    """Write "deleted" beside the foot of a line, on the side where there is more room."""
+    place: dict[str, Any] = {"xytext": (-4, 6), "ha": "right"} if late else {"xytext": (4, 6), "ha": "left"}
+    style = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "color": "#555555"}
+    axes.annotate("deleted", (moment, 0), **place, **style)

@@ -1,5 +1,6 @@
 """Figures hold the numbers they show, and the numbers are those of the log."""
 
+import numpy as np
 import pytest
 
 import meshlab
@@ -110,3 +111,12 @@ def test_every_axis_has_a_name_and_time_says_its_zone(store, draw):
     assert "UTC" in axes.get_xlabel()
     assert set(plot._repr_mimebundle_()) == {"image/png", "text/plain"}
     assert plot.caption in repr(plot)
+
+
+def test_life_names_a_line_behind_its_last_event_and_a_delete_at_its_foot(store):
+    named = {text.get_text(): text.xy for text in plot_life(store.events(), "a").figure.axes[0].texts}
+    moments = store.events(ids="a").to_arrow()["effective_ts"].to_pylist()
+    assert len({x for x, _ in named.values()}) == 1
+    assert all(x == np.datetime64(moments[-1].replace(tzinfo=None), "us") for x, _ in named.values())
+    feet = [text.xy[1] for text in plot_life(store.events(), "b").figure.axes[0].texts if text.get_text() == "deleted"]
+    assert feet == [0, 0]
