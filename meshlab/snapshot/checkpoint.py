@@ -170,7 +170,7 @@ class _Work:
                 f"{found}: a phase-1 snapshot; a checkpoint would end its use by phase-1 programs",
                 hint="stop those programs, then run the checkpoint with --upgrade; the file is kept in history/",
             )
-        before = found if isinstance(found, Manifest) else Manifest(uid=self.uid)
+        before = found if isinstance(found, Manifest) else Manifest(uid=self.uid, created_at=self.clock())
         bincode = found if isinstance(found, Path) else None
         LayerFolder(self.root, self.files, _TRIAL).remove()  # a killed rehearsal may have left it
         if self.dry_run:
@@ -316,7 +316,8 @@ class _Work:
                 stop, lines = run[0].offset, run[0].line - 1
             if stop > piece.start:
                 first = read.end.effective if read.first is None else read.first
-                self._append(folded, Range(piece.segment, piece.start, stop, b"", lines, read.end.effective, first))
+                times = read.end.effective, first
+                self._append(folded, Range(piece.segment, piece.start, stop, b"", lines, *times, piece.start))
         return folded, effective, resolve(events.parts)
 
     def _append(self, folded: list[Range], new: Range) -> None:
@@ -327,8 +328,7 @@ class _Work:
         finally:
             os.close(fd)
         if folded and (folded[-1].segment, folded[-1].stop) == (new.segment, new.start):
-            last = folded.pop()
-            new = new._replace(start=last.start, first=last.first)
+            new = new._replace(start=folded.pop().start)
         folded.append(new)
 
     def _accept(self, before: Manifest, rejects: list[Reject]) -> list[Accepted]:

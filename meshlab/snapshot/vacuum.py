@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meshlab.errors import storage_errors
+from meshlab.snapshot.base import verified_path
 from meshlab.snapshot.checkpoint import abandon, commit, keep, locked, tool, wal_lock
 from meshlab.snapshot.contents import digests_in, read_texts, write_texts
-from meshlab.snapshot.layers import LayerFolder, read_records
+from meshlab.snapshot.layers import LayerFolder, newest_rows, read_records
 from meshlab.snapshot.manifest import (
     CONTENTS,
     HISTORY,
@@ -134,10 +135,11 @@ class _Plan:
     def _base(self) -> Manifest | None:
         """The newest manifest whose moment is not after the cutoff and whose layers are all there."""
         known = [entry.manifest for entry in self.entries if entry.manifest is not None] + [self.manifest]
-        usable = [one for one in known if one.generation and one.effective <= self.cutoff and self._is_whole(one)]
+        usable = [one for one in known if one.generation and one.effective <= self.cutoff and self.is_whole(one)]
         return usable[-1] if usable else None
 
-    def _is_whole(self, manifest: Manifest) -> bool:
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether all layers of a manifest are there."""
         return all(_has(layer_path(self.root, layer), layer) for layer in manifest.layers)
 
     def kept(self) -> list[Manifest]:
@@ -298,7 +300,7 @@ def _shrunk(plan: _Plan, layers: list[Layer], folder: LayerFolder) -> list[Layer
         return layers
     used = _digests_used(plan)
     for layer in held:
-        texts = read_texts([layer_path(plan.root, layer)])
+        texts = read_texts([verified_path(plan.root, layer)])
         wanted = texts.filter(pc.is_in(texts["digest"], used))
         if 2 * wanted.num_rows < texts.num_rows:
             place = layers.index(layer)
@@ -311,13 +313,23 @@ def _as_layer(folder: LayerFolder, texts: pa.Table) -> Layer | None:
 
 
 def _digests_used(plan: _Plan) -> pa.Array:
-    """The contents that the manifests which stay refer to."""
-    records = {layer.name: layer for one in plan.kept() for layer in one.layers if layer.kind == RECORDS}
-    found = []
-    for layer in records.values():
-        for chunk in read_records(layer_path(plan.root, layer), ["content"])["content"].chunks:
-            found.append(digests_in(chunk).drop_null())
+    """The contents that the manifests which stay refer to, at least.
+
+    Of the oldest one the records that live count, and of the layers that came after it
+    every row: what was replaced before the oldest is referred to by none of them.
+    """
+    oldest, *later = [one for one in plan.kept()[:-1] if plan.is_whole(one)] + [plan.manifest]
+    known = oldest.of_kind(RECORDS)
+    new = {layer.name: layer for one in later for layer in one.of_kind(RECORDS) if layer not in known}
+    tables = [_codes(plan.root, layer) for layer in new.values()]
+    if known:
+        tables.append(newest_rows([_codes(plan.root, layer) for layer in known], drop_gone=True))
+    found = [digests_in(chunk).drop_null() for table in tables for chunk in table["content"].chunks]
     return pc.unique(pa.chunked_array(found, pa.binary(32)))
+
+
+def _codes(root: Path, layer: Layer) -> pa.Table:
+    return read_records(verified_path(root, layer), ["id", "content", "gone"])
 
 
 def _delete(plan: _Plan, report: VacuumReport, files: Files) -> None:
