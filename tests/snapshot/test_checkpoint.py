@@ -385,8 +385,14 @@ def test_a_layer_that_a_killed_checkpoint_left_is_durable_before_it_is_named(tmp
 # A full disk
 
 
-@pytest.mark.parametrize("kind", ["write", "open", "rename", "mkdir", "link", "sync", "sync_directory"])
-@pytest.mark.parametrize("story", [stories.first, stories.second, stories.upgrading])
+@pytest.mark.parametrize(
+    ("story", "kind"),
+    [
+        *((stories.first, kind) for kind in ("write", "open", "rename", "mkdir", "link", "sync", "sync_directory")),
+        *((stories.second, kind) for kind in ("write", "rename", "link")),
+        *((stories.upgrading, kind) for kind in ("rename", "link", "mkdir", "sync_directory")),
+    ],
+)
 def test_a_full_disk_in_the_middle_leaves_the_old_snapshot_and_nothing_else(tmp_path, story, kind):
     made = story(tmp_path / "made" / "u")
     expected, before = state(made.root), current(made.root, "u")
@@ -394,7 +400,7 @@ def test_a_full_disk_in_the_middle_leaves_the_old_snapshot_and_nothing_else(tmp_
     diary = Tried(ForgetfulFiles())
     Shop(copy(made.root, tmp_path / "0" / "u")).checkpoint(diary, **options)
     count = [one for one, _ in diary.operations].count(kind)
-    for nth in range(1, count + 1, 9 if kind == "write" else 1):
+    for nth in range(1, count + 1, 15 if kind == "write" else 1):
         shop = Shop(copy(made.root, tmp_path / str(nth) / "u"))
         old = names(shop.root)
         files = FailingFiles(shop.files, kind, nth, error=errno.ENOSPC)
@@ -432,7 +438,7 @@ def test_a_disk_that_fails_in_the_middle_of_a_vacuum_leaves_nothing_half_done(tm
     diary = Tried(ForgetfulFiles())
     Shop(copy(made.root, tmp_path / "0" / "u"), now=made.now).vacuum(diary)
     count = [one for one, _ in diary.operations].count(kind)
-    for nth in range(1, count + 1, 9 if kind == "write" else 1):
+    for nth in range(1, count + 1, {"write": 15, "unlink": 3}.get(kind, 1)):
         shop = Shop(copy(made.root, tmp_path / str(nth) / "u"), now=made.now)
         files = FailingFiles(shop.files, kind, nth, error=errno.ENOSPC)
         try:
