@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -457,6 +460,46 @@ def test_a_disk_that_fails_in_the_middle_of_a_vacuum_leaves_nothing_half_done(tm
         assert unreferenced(shop.root) == []
         shop.crash()
         assert state(shop.root) == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MiB, or None where this user may not mount one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
+    try:
+        mounted = sys.platform == "linux" and not subprocess.run(command, capture_output=True).returncode
+    except OSError:
+        mounted = False
+    yield path if mounted else None
+    if mounted:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_real_disk_that_fills_up_in_the_middle_is_left_as_it_was(small_disk):
+    if small_disk is None:
+        return
+    shop = Shop(small_disk / "mesh" / "u", REAL_FILES)
+    random = Random(1)
+    shop.append(insert("m0", LONG))
+    shop.checkpoint()
+    shop.append(*(insert(f"m{number}", random.randbytes(1000).hex()) for number in range(200)))
+    shop.close()
+    filler = small_disk / "filler"
+    before, expected = names(shop.root), state(shop.root)
+    for free in (0, 8, 100, 300):
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        os.truncate(filler, max(0, filler.stat().st_size - free * 1024))
+        with pytest.raises(StorageError, match=rf"cannot write .*{shop.root.name}.*: No space left on device"):
+            shop.checkpoint()
+        assert (names(shop.root), temporary(shop.root)) == (before, [])
+        assert state(shop.root) == expected
+        filler.unlink()
+    assert shop.checkpoint().generation == 2
+    assert state(shop.root) == expected
 
 
 # Rehearsals
