@@ -86,19 +86,28 @@ class Planner:
         index = self.line.missing(start)
         if index is None:
             return Span(start.since, None, start, "")
-        if start.since == LONG_AGO and index == start.place:
-            return None  # of the log's beginning there is only that it was empty before
+        if self._leads_nowhere(start):
+            return None
         end = self._moment_before(index, start)
         return Span(start.since, end, start, self.line.problem(index)) if end >= start.since else None
 
+    def _leads_nowhere(self, start: Start) -> bool:
+        """Whether only that there was nothing before the first event is known from a start."""
+        return start.since == LONG_AGO and self.line.missing(start, start.place + 1) is not None
+
     def _moment_before(self, index: int, start: Start) -> int:
-        """The last moment that a missing step has no part in."""
+        """The last moment that a missing step has no part in.
+
+        When nobody knows where the step begins, an event of it may be of the very moment
+        of the one before.  Of what no checkpoint has folded it is not known that there
+        was anything at all.
+        """
         step = self.line.steps[index]
         if step.first is not None:
             return step.first - 1
         ends = (known.end for known in reversed(self.line.steps[start.place : index]) if known.end is not None)
         before = next(ends, start.cursor.effective)
-        return before - 1 if step.end == before else before
+        return before if step.folded is None else before - 1
 
     def spans(self) -> list[Span]:
         """What can be restored, from every start that can be read; by their moments."""
@@ -169,7 +178,7 @@ class Planner:
 
     def _plan_moment(self, moment: int) -> Plan:
         for start in reversed(self.line.starts):
-            if start.since > moment or start.problem:
+            if start.since > moment or start.problem or self._leads_nowhere(start):
                 continue
             stop = self._first_after(moment, start)
             index = self.line.missing(start, stop)

@@ -170,8 +170,8 @@ class Timeline:
         key = folded.segment, incarnation
         covered, lines = self._covered.get(key, (0, 0))
         self._covered[key] = folded.stop, folded.lines
-        known = folded.start >= covered and folded.first != LONG_AGO
         start = max(folded.start, covered)
+        known = start == folded.part and folded.first != LONG_AGO
         piece = Piece(folded.segment, start, folded.stop, lines + 1)
         gone = f"{segment_name(folded.segment)} was deleted by vacuum" if incarnation < self._again[key[0]] else ""
         end = None if folded.effective == LONG_AGO else folded.effective
@@ -225,7 +225,8 @@ def joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
     """The pieces, those made one that follow each other in one segment."""
     found: list[Piece] = []
     for piece in pieces:
-        if found and (found[-1].segment, found[-1].stop) == (piece.segment, piece.start):
+        goes_on = bool(found) and (found[-1].segment, found[-1].stop) == (piece.segment, piece.start)
+        if goes_on and piece.floor == LONG_AGO:
             found[-1] = found[-1]._replace(stop=piece.stop)
         else:
             found.append(piece)
@@ -247,15 +248,26 @@ def log_of(root: Path, uid: str) -> Log:
     days = segment_days(root)
     odd = {step.piece.segment for index, step in enumerate(timeline.steps) if timeline.problem(index)}
     pieces = dict.fromkeys(
-        Piece(day) if day in odd else piece
-        for piece in (step.piece for step in timeline.steps if not step.gone or step.folded is None)
-        if (day := piece.segment) in days
+        Piece(day) if day in odd else piece for piece in _floored(timeline, found) if (day := piece.segment) in days
     )
     gone = _deleted(found, days)
     before = {day: last_gone(gone, day) for day in days}
     floor = max((one.effective for one in found.retired if not days or one.segment < days[0]), default=LONG_AGO)
     order = [piece._replace(after=before[piece.segment]) for piece in joined(pieces)]
     return Log(root, uid, order, ORIGIN._replace(effective=floor))
+
+
+def _floored(timeline: Timeline, manifest: Manifest) -> Iterator[Piece]:
+    """The pieces that may be there; those behind a deleted segment know the effective time it ended with."""
+    moments = sorted(gone.effective for gone in manifest.retired)
+    before = LONG_AGO
+    for step in timeline.steps:
+        if step.gone and step.folded is not None:
+            continue
+        first = manifest.effective if step.folded is None else step.first if step.first is not None else before
+        passed = [moment for moment in moments if before < moment <= first]
+        yield step.piece._replace(floor=passed[-1]) if passed else step.piece
+        before = max(before, first if step.end is None else step.end)
 
 
 def deleted_segments(root: Path, uid: str) -> dict[str, tuple[int, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from meshlab.snapshot.bincode import write_bincode
 from meshlab.snapshot.fold import FOLD_COLUMNS, Fold
 from meshlab.snapshot.manifest import HISTORY, LAYERS, Manifest, current, history_path
 from meshlab.tables.events import load_user
+from meshlab.tables.load import Piece
 from meshlab.testing import LogBuilder
 from meshlab.timeline import log_of
 from meshlab.times import DAY, format_time, midnight
@@ -270,47 +272,125 @@ OPS = st.one_of(
     st.tuples(st.just("checkpoint")),
     st.tuples(st.just("checkpoint")),
     st.tuples(st.just("next day")),
+    st.tuples(st.just("vacuum")),
+    st.tuples(st.just("drop"), st.integers(0, 4)),
 )
 
 
-@given(st.lists(OPS, min_size=1, max_size=25), st.data())
+class History:
+    """A random history in a store, and beside it all bytes there ever were, in log order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.user = meshlab.open(folder / "store")["ann"]
+        self.root, self.shadow = folder / "store" / "ann", folder / "shadow"
+        for root in (self.root, self.shadow):
+            root.mkdir(parents=True)
+        self.log, self.day = LogBuilder(DAYS[0]), 0
+        self.written: dict[str, int] = {}
+        self.folded: dict[str, int] = {}
+        self.order: list[Piece] = []
+
+    def run(self, op: str, *rest: int) -> None:
+        getattr(self, op.replace(" ", "_"))(*rest)
+        for day in self.log.days():
+            data, size = self.log.bytes(day), self.written.get(day, 0)
+            if len(data) > size:
+                for root in (self.root, self.shadow):
+                    with open(root / segment_name(day), "ab") as file:
+                        file.write(data[size:])
+                self.written[day] = len(data)
+
+    def frame(self, who: int, count: int, hour: int) -> None:
+        day = DAYS[self.day]
+        update = {"Update": {"id": f"m{who}", "access_count": hour}}
+        self.log.frame([update, *({"Insert": {"id": f"m{n}"}} for n in range(count))], day=day, time=at(day, hour))
+
+    def bare(self, who: int, count: int) -> None:
+        self.log.raw(b'{"Insert":{"id":"m%d","access_count":%d}}\n' % (who, count), day=DAYS[self.day])
+
+    def late(self, number: int, day: int) -> None:
+        days = [name for name in self.log.days() if (self.root / segment_name(name)).exists()]
+        if days:
+            self.log.raw(LATE % number, day=days[min(day, len(days) - 1)])
+            self.log.day = self.log.days()[-1]
+
+    def checkpoint(self) -> None:
+        with suppress(SnapshotError):
+            self.user.checkpoint(retain=1, progress=False)
+            self.order += self.rest()
+            self.folded = dict(self.written)
+
+    def rest(self) -> list[Piece]:
+        ends = {day: self.folded.get(day, 0) for day in self.written}
+        return [Piece(day, ends[day], size) for day, size in sorted(self.written.items()) if size > ends[day]]
+
+    def next_day(self) -> None:
+        self.day = min(self.day + 1, len(DAYS) - 1)
+
+    def vacuum(self) -> None:
+        self.user.vacuum(apply=True)
+
+    def drop(self, day: int) -> None:
+        """Delete a folded segment that is not the newest by hand."""
+        name = DAYS[day]
+        if name != max(self.written, default=name) and self.folded.get(name, -1) == self.written.get(name):
+            (self.root / segment_name(name)).unlink(missing_ok=True)
+
+    def expected(self, when: int) -> list[dict]:
+        return plain(self.shadow, when, self.order + self.rest())
+
+    def moments(self) -> list[int]:
+        events = load_user(self.shadow, "ann", self.order + self.rest(), columns=["effective_ts"], progress=False)
+        return sorted(set(events.to_arrow()["effective_ts"].cast("int64").to_pylist()))
+
+
+@given(st.lists(OPS, min_size=1, max_size=30))
 @settings(max_examples=60, deadline=None)
-def test_any_moment_of_any_history_is_that_of_a_plain_replay_in_log_order(ops, data):
+def test_any_moment_of_any_history_is_restored_exactly_or_lies_in_a_hole(ops):
     with TemporaryDirectory() as folder:
-        user = meshlab.open(folder)["ann"]
-        root = Path(folder) / "ann"
-        root.mkdir()
-        log, day, written = LogBuilder(DAYS[0]), 0, {}
-        for op, *rest in ops:
-            if op == "checkpoint":
-                user.checkpoint(progress=False)
-            elif op == "next day":
-                day = min(day + 1, len(DAYS) - 1)
-            elif op == "frame":
-                who, count, hour = rest
-                log.frame(
-                    [{"Update": {"id": f"m{who}", "access_count": hour}}, {"Insert": {"id": f"m{count}"}}],
-                    day=DAYS[day],
-                    time=at(DAYS[day], hour),
-                )
-            elif op == "bare":
-                log.raw(b'{"Insert":{"id":"m%d","access_count":%d}}\n' % tuple(rest), day=DAYS[day])
-            elif log.days():
-                log.raw(LATE % rest[0], day=log.days()[min(rest[1], len(log.days()) - 1)])
-                log.day = log.days()[-1]
-            for name in log.days():
-                path = root / segment_name(name)
-                if log.bytes(name) != written.get(name):
-                    path.write_bytes(log.bytes(name))
-                    written[name] = log.bytes(name)
-        order = log_of(root, "ann").pieces
-        moments = {
-            row["effective_ts"] for row in user.events(progress=False).to_arrow().select(["effective_ts"]).to_pylist()
-        }
-        some = data.draw(st.lists(st.sampled_from(sorted(moments)), max_size=4)) if moments else []
-        for one in some:
-            micros = (one - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-            for when in (micros - 1, micros):
-                assert user.state(when, progress=False).to_pylist() == plain(root, when, order)
-        assert user.state(progress=False).to_pylist() == plain(root, 1 << 60, order)
-        assert [window[:2] for window in user.windows()] == [(None, None)]
+        history = History(Path(folder))
+        for op in ops:
+            history.run(*op)
+        windows = history.user.windows()
+        assert windows[-1].end is None
+        for when in {near for one in history.moments() for near in (one - 1, one)}:
+            if any(covers(window, when) for window in windows):
+                assert history.user.state(when, progress=False).to_pylist() == history.expected(when)
+            else:
+                with pytest.raises(NotRestorable):
+                    history.user.state(when, progress=False)
+        assert history.user.state(progress=False).to_pylist() == history.expected(1 << 60)
+        gaps = {reject.segment for reject in history.user.verify(progress=False).damage}
+        assert gaps <= {day for day in DAYS if any(DAYS[row[1]] < day for row in ops if row[0] == "drop")}
+
+
+def covers(window, when: int) -> bool:
+    start = -(1 << 63) if window.start is None else micros_of(window.start)
+    return start <= when and (window.end is None or when <= micros_of(window.end))
+
+
+def micros_of(when: datetime) -> int:
+    return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def test_what_vacuum_deleted_is_no_gap_and_a_new_file_of_its_name_is_read_from_its_start(story):
+    whole = story.user.events(progress=False).to_arrow()
+    story.user.checkpoint(retain=1, progress=False)
+    story.user.vacuum(apply=True)
+    left = story.user.events(progress=False)
+    assert sorted(path.name for path in story.root.glob("wal-*.log")) == [segment_name(DAYS[4])]
+    assert left.to_arrow().to_pylist() == whole.slice(24).to_pylist()
+    assert left.rejects.num_rows == story.user.stats(progress=False)["damage"] == 0
+    assert story.user.verify(progress=False).damage == []
+    window = story.user.windows()[-1]
+    assert (window.start, window.end) == (moment(at(DAYS[3], 15)), None)
+    assert window.hole_before == f"{segment_name(DAYS[3])} was deleted by vacuum"
+    with pytest.raises(NotRestorable, match="deleted by vacuum"):
+        story.state(at(DAYS[3], 10))
+    (story.root / segment_name(DAYS[0])).write_bytes(LATE % 1)
+    assert [piece[:2] for piece in log_of(story.root, "ann").pieces] == [(DAYS[4], 0), (DAYS[0], 0)]
+    assert "late-1" in {row["id"] for row in story.state()}
+    story.user.checkpoint(progress=False)
+    assert "late-1" in {row["id"] for row in story.state()}
+    assert "late-1" not in {row["id"] for row in story.state(at(DAYS[4], 14))}
+    assert story.user.verify(progress=False).damage == []

@@ -55,8 +55,9 @@ class Range(NamedTuple):
 
     ``digest`` is the MD5 of the last bytes (``PROBE`` at most) before ``stop``, ``lines``
     the number of physical lines of the segment before ``stop``, ``effective`` the largest
-    effective time when this range had been folded, ``first`` that of its first event
-    (µs; ``LONG_AGO``: not known).
+    effective time when this range had been folded.  Its last checkpoint folded it from
+    ``part`` on; ``first`` is the effective time of the first event there (µs;
+    ``LONG_AGO``: not known).
     """
 
     segment: str
@@ -66,6 +67,7 @@ class Range(NamedTuple):
     lines: int
     effective: int
     first: int = LONG_AGO
+    part: int = 0
 
 
 class Retired(NamedTuple):

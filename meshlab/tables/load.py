@@ -26,7 +26,7 @@ from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.sealed import SealedSegment, find_sealed
 from meshlab.tables.segment import RawSegment, Rows
 from meshlab.times import DAY, midnight, parse_time
-from meshlab.wal.chain import MIDDLE, ORIGIN, Cursor, resumed
+from meshlab.wal.chain import LONG_AGO, MIDDLE, ORIGIN, Cursor, resumed
 from meshlab.wal.lines import Digests, Reject
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.reader import Part, resolve
@@ -43,7 +43,8 @@ class Piece(NamedTuple):
     """Bytes ``start`` to ``stop`` of a segment; None is its end, whatever that is when it is read.
 
     A line begins at ``start``, its number is ``line``; no frame crosses either end.
-    ``after`` says which frame (seq and sum) stood before, when what stood there is gone.
+    ``after`` says which frame (seq and sum) stood before, when what stood there is gone,
+    and ``floor`` the effective time (µs) it had come to.
     """
 
     segment: str
@@ -51,6 +52,7 @@ class Piece(NamedTuple):
     stop: int | None = None
     line: int = 1
     after: tuple[int, bytes] | None = None
+    floor: int = LONG_AGO
 
 
 class Log(NamedTuple):
@@ -190,7 +192,9 @@ class Load:
         with _progress_bar(self, pieces[first:]) as bar:
             for piece in pieces[first:]:
                 newest = piece.stop is None and piece.segment == names.segments[-1]
-                segment = self._open(piece, resumed(cursor, piece.after), newest, parser, names, columns)
+                before = resumed(cursor, piece.after)
+                before = before._replace(effective=max(before.effective, piece.floor))
+                segment = self._open(piece, before, newest, parser, names, columns)
                 for batch in segment.batches(bar.update):
                     batch = _only_rows(batch, self.selection)
                     if batch.num_rows:

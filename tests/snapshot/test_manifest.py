@@ -40,7 +40,7 @@ MANIFESTS = st.builds(
     uid=st.sampled_from(["u", "a.b-c"]),
     generation=st.integers(0, 1 << 40),
     parent=st.text(max_size=64),
-    folded=st.lists(st.builds(Range, DAYS, NUMBERS, NUMBERS, st.binary(max_size=16), NUMBERS, NUMBERS, NUMBERS)),
+    folded=st.lists(st.builds(Range, DAYS, NUMBERS, NUMBERS, st.binary(max_size=16), *[NUMBERS] * 4)),
     retired=st.lists(st.builds(Retired, DAYS, NUMBERS, NUMBERS, st.binary(), st.binary(), NUMBERS)),
     seq=NUMBERS,
     sum=st.binary(max_size=16),
