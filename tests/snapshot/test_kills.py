@@ -91,9 +91,7 @@ def vacuum(shop, files):
     shop.vacuum(files)
 
 
-@pytest.mark.parametrize(
-    ("story", "act"), [(first, checkpoint), (second, checkpoint), (merging, checkpoint), (upgrading, upgrade)]
-)
+@pytest.mark.parametrize(("story", "act"), [(first, checkpoint), (merging, checkpoint), (upgrading, upgrade)])
 def test_a_checkpoint_killed_at_any_operation_leaves_the_store_as_before_or_after(tmp_path, story, act):
     made = story(tmp_path / "made" / "u")
     expected, generations, count = state(made.root), set(), 0
