@@ -134,7 +134,8 @@ class Store:
             with self._mutex:
                 writer = self._writers.get(uid)
                 if writer is None:
-                    writer = Writer(paths.user_root(self.path, uid), durability=self.durability)
+                    root = paths.user_root(self.path, uid)
+                    writer = Writer(root, durability=self.durability, least_seq=lambda: _folded_seq(root, uid))
                     self._writers[uid] = writer
         return writer
 
@@ -356,6 +357,19 @@ def _default_store() -> Store:
     path = paths.store_root().absolute()
     with _stores_mutex:
         return _stores.setdefault(path, Store(path))
+
+
+def _folded_seq(root: Path, uid: str) -> int:
+    """The last seq that a checkpoint has folded: its segment may have been lost since."""
+    if not (root / paths.SNAPSHOT).exists():
+        return 0
+    from meshlab.snapshot.manifest import Manifest, current
+
+    try:
+        found = current(root, uid)
+    except (SnapshotError, StorageError):
+        return 0
+    return found.seq if isinstance(found, Manifest) else 0
 
 
 def _counts(column: Any) -> dict[str, int]:

@@ -21,7 +21,17 @@ import pyarrow.compute as pc
 from meshlab.errors import MeshlabError, SnapshotError, storage_errors
 from meshlab.snapshot.base import Base, verified_path
 from meshlab.snapshot.bincode import read_bincode
-from meshlab.snapshot.manifest import CONTENTS, RECORDS, Entry, Manifest, Range, check_range, current, history
+from meshlab.snapshot.manifest import (
+    CONTENTS,
+    RECORDS,
+    Entry,
+    Manifest,
+    Range,
+    check_range,
+    current,
+    digest_of,
+    history,
+)
 from meshlab.snapshot.ranges import segment_size, undeleted
 from meshlab.tables.load import Log, Piece
 from meshlab.tables.schema import RECORD_SCHEMA
@@ -208,10 +218,21 @@ class Timeline:
 
 
 def _manifests(found: Manifest | Path | None, entries: Sequence[Entry]) -> list[Manifest]:
+    """The manifests that led to the one in force, oldest first; without one, all that can be read.
+
+    Others were left when an older snapshot was put back: they know another log order.
+    """
     known = {entry.generation: entry.manifest for entry in entries if entry.manifest is not None}
-    if isinstance(found, Manifest):
-        known[found.generation] = found
-    return [known[generation] for generation in sorted(known)]
+    if not isinstance(found, Manifest):
+        return [known[generation] for generation in sorted(known)]
+    line, named = [found], {digest_of(entry.path): entry.manifest for entry in entries}
+    while (before := named.get(line[-1].parent)) is not None and before.generation < line[-1].generation:
+        line.append(before)
+    # Where the chain is broken, a manifest in between being unreadable, the older ones are believed.
+    oldest = line[-1]
+    if oldest.parent and oldest.generation:
+        line += [known[number] for number in sorted(known, reverse=True) if number < oldest.generation]
+    return line[::-1]
 
 
 def _incarnations(root: Path, newest: Manifest) -> Counter[str]:

@@ -35,7 +35,7 @@ UPGRADE_HELP = "Allow the first checkpoint over a phase-1 snapshot, which is kep
 @click.option("--all", "everyone", is_flag=True, help="Every user of the store.")
 @click.option("--upgrade", is_flag=True, help=UPGRADE_HELP)
 @click.option("--accept", metavar="FILE:OFFSET", multiple=True, help=ACCEPT_HELP)
-@click.option("--retain", metavar="DAYS", type=click.IntRange(0), help=RETAIN_HELP)
+@click.option("--retain", metavar="DAYS", type=click.IntRange(0, 36_500), help=RETAIN_HELP)
 @click.option("--dry-run", is_flag=True, help="Say what would be folded, written and merged; change nothing.")
 @format_option
 @click.pass_obj

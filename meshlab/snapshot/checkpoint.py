@@ -35,6 +35,7 @@ from meshlab.snapshot.manifest import (
     digest_before,
     digest_of,
     history_path,
+    next_generation,
     pack,
 )
 from meshlab.snapshot.ranges import rest, segment_size
@@ -56,6 +57,8 @@ _STRETCH = 64 << 20
 """Arrow bytes of events folded into one layer."""
 
 _LAST_ORPHANS = 100
+LONGEST_RETENTION = 36_500
+"""Days."""
 
 
 class CheckpointReport(NamedTuple):
@@ -221,8 +224,8 @@ class _Work:
         end = events.end
         after = msgspec.structs.replace(
             before,
-            generation=before.generation + 1,
-            parent="" if bincode is not None else digest_of(before),
+            generation=next_generation(self.root, before),
+            parent="" if bincode is not None else digest_of(self.root / SNAPSHOT),
             folded=folded,
             seq=end.seq,
             sum=end.sum,
@@ -349,6 +352,11 @@ def keep(root: Path, generation: int, files: Files) -> None:
             files.mkdir(target.parent)
         if not generation:
             _sync_file(root / SNAPSHOT, files)  # a phase-1 program need not have done it
+        if target.exists() and target.read_bytes() != (root / SNAPSHOT).read_bytes():
+            raise SnapshotError(
+                f"{target}: holds another snapshot than the one in force, which has the same generation",
+                hint="move it aside: it belongs to a history that was left when an older snapshot was put back",
+            )
         with suppress(FileExistsError):
             files.link(root / SNAPSHOT, target)
         files.sync_directory(target.parent)

@@ -76,18 +76,17 @@ class LayerFolder:
                 rows, first, last = write(pa.PythonFile(sink, "w"))
                 sink.close()
                 layer = Layer(sink.hexdigest(), kind, rows, sink.tell(), first, last)
-                known = self.path_of(layer).exists()
-                if rows and not known:
+                if rows:  # over a file of that name: it has the same bytes, or had
+                    known = self.path_of(layer).exists()
                     self._files.rename(temporary, self.path_of(layer))
-                    self._made.add(layer.name)
+                    self._made |= set() if known else {layer.name}
             except BaseException:
                 with suppress(OSError):
                     sink.close()
                 self._drop(temporary)
                 raise
-            if known or not rows:
-                self._drop(temporary)
             if not rows:
+                self._drop(temporary)
                 return None
             self.written.append(layer)
             # Of a layer that was there already, the one who made it may have died before this.
@@ -148,6 +147,8 @@ def verify_layer(path: Path, layer: Layer) -> None:
                 raise SnapshotError(f"{path}: its bytes are not those its name stands for", hint=_ELSEWHERE)
     except FileNotFoundError:
         raise SnapshotError(f"{path}: the snapshot names this layer, and it is missing", hint=_ELSEWHERE) from None
+    except OSError as error:
+        raise SnapshotError(f"{path}: cannot be read: {error.strerror or error}", hint=_ELSEWHERE) from None
     _verified[seen] = True
 
 

@@ -187,11 +187,6 @@ def unpack(data: bytes) -> Manifest:
         raise ValueError(f"the manifest at offset {_HEAD.size} cannot be read: {error}") from None
 
 
-def digest_of(manifest: Manifest) -> str:
-    """What the next manifest calls its parent: the SHA-256 of the file, hexadecimal."""
-    return hashlib.sha256(pack(manifest)).hexdigest()
-
-
 # Files
 
 
@@ -261,6 +256,20 @@ def history(root: Path, uid: str) -> list[Entry]:
             manifest, problem = None, str(error)
         entries.append(Entry(generation, path, manifest, problem))
     return entries
+
+
+def digest_of(path: Path) -> str:
+    """What the next manifest calls its parent: the SHA-256 of the file, hexadecimal; empty when there is none."""
+    try:
+        return hashlib.sha256(_read(path)).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def next_generation(root: Path, manifest: Manifest) -> int:
+    """The generation behind a manifest, and behind all in ``history/``: an older one may have been put back by hand."""
+    kept = [int(match[1]) for name in _names(root / HISTORY) if (match := _ENTRY.fullmatch(name))]
+    return max([manifest.generation, *kept]) + 1
 
 
 def check_range(root: Path, piece: Range) -> str:

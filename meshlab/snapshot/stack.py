@@ -24,6 +24,7 @@ from meshlab.snapshot.layers import (
     LayerFolder,
     choose_merge,
     merge_records,
+    newest_rows,
     read_records,
     write_records,
 )
@@ -116,7 +117,18 @@ class Stack:
                 return write_texts(sink, read_texts(paths)), "", ""
             return write_records(sink, merge_records(paths, drop_gone=run.start == 0))
 
-        self._replace(places, self._folder.add(kind, write))
+        merged = self._folder.add(kind, write)
+        if kind == RECORDS:
+            self._check_merge(paths, merged, drop_gone=run.start == 0)
+        self._replace(places, merged)
+
+    def _check_merge(self, paths: list[Path], merged: Layer | None, *, drop_gone: bool) -> None:
+        """Read a merged layer back: the newest row of every id, with the hash it had.  Raises ``InternalError``."""
+        columns = ["id", "hash", "gone"]
+        told = newest_rows([read_records(path, columns) for path in paths], drop_gone=drop_gone)
+        found = told.slice(0, 0) if merged is None else read_records(self._path(merged), columns)
+        if not found.equals(told):
+            raise InternalError("merged layers do not read back as they were")
 
     def of_kind(self, kind: str) -> list[Layer]:
         """The layers of a kind, oldest first."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from meshlab.errors import storage_errors
+from meshlab.errors import MeshlabError, StorageError, storage_errors
 from meshlab.snapshot.base import verified_path
 from meshlab.snapshot.checkpoint import abandon, commit, keep, locked, tool, wal_lock
 from meshlab.snapshot.contents import digests_in, read_texts, write_texts
@@ -39,6 +39,7 @@ from meshlab.snapshot.manifest import (
     digest_of,
     history,
     layer_path,
+    next_generation,
 )
 from meshlab.snapshot.ranges import folded_after, rest, segment_size, undeleted
 from meshlab.tables.events import load_user
@@ -49,7 +50,7 @@ from meshlab.times import DAY, SECOND, day_of, midnight
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.frame import NO_SUM
-from meshlab.wal.paths import segment_days, segment_name
+from meshlab.wal.paths import SNAPSHOT, segment_days, segment_name
 from meshlab.wal.recovery import last_frame
 from meshlab.wal.writer import wall_clock
 
@@ -112,7 +113,8 @@ def vacuum(
         )
         if not apply:
             return report
-        seal(root, uid, files=files)
+        with suppress(StorageError):  # a cache: a full disk must not keep a vacuum from making room
+            seal(root, uid, files=files)
         report = _retire(plan, report, files, clock)
         _delete(plan, report, files)
         return report._replace(applied=True)
@@ -131,16 +133,33 @@ class _Plan:
         self.cutoff = min(now, manifest.effective) - manifest.retain_days * DAY
         self.entries = history(root, uid)
         self.base = self._base()
+        self.days = segment_days(root)
+        self.left = undeleted(root, manifest)
+        self.framed = next((d for d in reversed(self.days) if last_frame(root / segment_name(d))[0] is not None), None)
+        self.needed: set[str] = set()
+        if self.base is not None:
+            self.needed = {piece.segment for piece in folded_after(manifest, self.base)}
+            self.needed |= {piece.segment for piece in rest(root, manifest)}
 
     def _base(self) -> Manifest | None:
-        """The newest manifest whose moment is not after the cutoff and whose layers are all there."""
+        """The newest manifest whose moment is not after the cutoff and whose layers are what their names say.
+
+        Without a snapshot in force that is whole, nothing is: the log may be all there is.
+        """
+        if not self.is_whole(self.manifest):
+            return None
         known = [entry.manifest for entry in self.entries if entry.manifest is not None] + [self.manifest]
-        usable = [one for one in known if one.generation and one.effective <= self.cutoff and self.is_whole(one)]
-        return usable[-1] if usable else None
+        old = [one for one in known if one.generation and one.effective <= self.cutoff]
+        return next((one for one in reversed(old) if self.is_whole(one)), None)
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Whether all layers of a manifest are there."""
-        return all(_has(layer_path(self.root, layer), layer) for layer in manifest.layers)
+        """Whether all layers of records and contents of a manifest are there, byte for byte."""
+        try:
+            for layer in (*manifest.of_kind(RECORDS), *manifest.of_kind(CONTENTS)):
+                verified_path(self.root, layer)
+        except MeshlabError:
+            return False
+        return True
 
     def kept(self) -> list[Manifest]:
         """The manifests that stay, oldest first."""
@@ -149,31 +168,31 @@ class _Plan:
         return [one for one in earlier if one.generation >= floor] + [self.manifest]
 
     def segments(self) -> list[Fate]:
-        return [
-            Fate(segment_name(day), segment_size(self.root, day), *self._fate(day)) for day in segment_days(self.root)
-        ]
+        sizes = {day: segment_size(self.root, day) for day in self.days}
+        return [Fate(segment_name(day), size, *self._fate(day, size)) for day, size in sizes.items()]
 
-    def _fate(self, day: str) -> tuple[bool, str]:
-        days = segment_days(self.root)
-        today = max(day_of(self.now), days[-1])
-        if day in undeleted(self.root, self.manifest):
+    def _fate(self, day: str, size: int) -> tuple[bool, str]:
+        today = max(day_of(self.now), self.days[-1])
+        if day in self.left:
+            if size != self.left[day].stop:
+                return False, "retired before, and bytes were added since: run a checkpoint"
             return True, "retired before; a crash kept it from being deleted"
-        if day == days[-1]:
+        if day == self.days[-1]:
             return False, "the newest segment"
         if day >= day_of(midnight(today) - DAY):
             return False, "of today or yesterday"
-        if day == next((d for d in reversed(days) if last_frame(self.root / segment_name(d))[0] is not None), None):
+        if day == self.framed:
             return False, "the newest that holds a frame"
         piece = _folded(self.manifest, day)
-        if piece is None or piece.stop < segment_size(self.root, day):
+        if piece is None or piece.stop < size:
             return False, "not folded to its end: run a checkpoint"
         if problem := check_range(self.root, piece):
             return False, problem
+        if not self.is_whole(self.manifest):
+            return False, "the layers that stand for it are missing or damaged"
         if self.base is None:
             return False, f"no checkpoint is older than the retention of {self.manifest.retain_days} days"
-        needed = {piece.segment for piece in folded_after(self.manifest, self.base)}
-        needed |= {piece.segment for piece in rest(self.root, self.manifest)}
-        if day in needed:
+        if day in self.needed:
             return False, f"moments of the last {self.manifest.retain_days} days need it"
         return True, f"folded, and no moment of the last {self.manifest.retain_days} days needs it"
 
@@ -197,21 +216,17 @@ class _Plan:
         earlier = [entry.manifest for entry in self.entries if entry.manifest is not None]
         young = [one for one in earlier if one.created_at > self.now - YOUNG]
         named = {layer_path(self.root, layer).name for one in (*self.kept(), *young) for layer in one.layers}
+        unread = any(entry.problem for entry in self.entries) or not self.is_whole(self.manifest)
         fates = []
         for path in sorted((self.root / LAYERS).glob("[0-9a-f]*")):
             size = path.stat().st_size
             if path.name in named:
                 fates.append(Fate(path.name, size, False, "a snapshot refers to it"))
+            elif unread:
+                fates.append(Fate(path.name, size, False, "a snapshot that cannot be read may refer to it"))
             else:
                 fates.append(Fate(path.name, size, True, "no snapshot that stays refers to it"))
         return fates
-
-
-def _has(path: Path, layer: Layer) -> bool:
-    try:
-        return path.stat().st_size == layer.nbytes
-    except OSError:
-        return False
 
 
 def _folded(manifest: Manifest, day: str) -> Range | None:
@@ -225,14 +240,13 @@ def _folded(manifest: Manifest, day: str) -> Range | None:
 def _retire(plan: _Plan, report: VacuumReport, files: Files, clock: Callable[[], int]) -> VacuumReport:
     """Write the ledger of the segments that go, shrink contents, and put a manifest in force that says so."""
     before = plan.manifest
-    left = undeleted(plan.root, before)
-    days = [day for day in segment_days(plan.root) if _goes(report, day) and day not in left]
+    days = [day for day in plan.days if _goes(report, day) and day not in plan.left]
     folder = LayerFolder(plan.root, files)
     folder.prepare()
     try:
         layers, events, nbytes = list(before.layers), 0, 0
         if days:
-            totals = _totals(plan.root, plan.uid, days)
+            totals = _totals(plan.root, before, days)
             events, nbytes = pc.sum(totals["events"]).as_py() or 0, pc.sum(totals["bytes"]).as_py() or 0
             layers += _added(folder.add(LEDGER, lambda sink: _write_totals(sink, totals)))
         layers = _shrunk(plan, layers, folder)
@@ -241,10 +255,11 @@ def _retire(plan: _Plan, report: VacuumReport, files: Files, clock: Callable[[],
         gone = [_retired(plan.root, before, day) for day in days]
         after = msgspec.structs.replace(
             before,
-            generation=before.generation + 1,
-            parent=digest_of(before),
+            generation=next_generation(plan.root, before),
+            parent=digest_of(plan.root / SNAPSHOT),
             folded=[piece for piece in before.folded if piece.segment not in days],
             retired=before.retired + gone,
+            accepted=[place for place in before.accepted if place.segment not in days],
             layers=layers,
             created_at=clock(),
             tool=tool(),
@@ -266,10 +281,11 @@ def _added(layer: Layer | None) -> list[Layer]:
     return [] if layer is None else [layer]
 
 
-def _totals(root: Path, uid: str, days: list[str]) -> pa.Table:
-    """Events and bytes of some segments by day, hour, op and dialect."""
+def _totals(root: Path, manifest: Manifest, days: list[str]) -> pa.Table:
+    """Events and bytes that were folded from some segments, by day, hour, op and dialect."""
     columns = ("segment", "effective_ts", "op", "dialect", "nbytes")
-    table = load_user(root, uid, [Piece(day) for day in days], columns=columns, progress=False).to_arrow()
+    pieces = [Piece(one.segment, one.start, one.stop) for one in manifest.folded if one.segment in days]
+    table = load_user(root, manifest.uid, pieces, columns=columns, progress=False).to_arrow()
     hour = pc.hour(table["effective_ts"])
     names = [table[name].cast(pa.string()) for name in ("segment", "op", "dialect")]
     plain = pa.table([*names, hour, table["nbytes"]], names=["day", "op", "dialect", "hour", "bytes"])

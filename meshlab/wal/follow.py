@@ -61,7 +61,7 @@ class LogFollower:
         self._sizes = dict(ends)
         self._end = end
         self._days = sorted(ends)
-        self._listed = -1
+        self._listed: tuple[int, int, int] | None = None
         self._inode = self._inode_of(self._days[-1]) if self._days else None
 
     def has_changed(self, *, older: bool = False) -> bool:
@@ -92,14 +92,15 @@ class LogFollower:
     def _list(self) -> list[str]:
         """The days there are segments for; lists the directory when it has changed."""
         try:
-            changed = os.stat(self._root).st_mtime_ns
+            place = os.stat(self._root)
         except FileNotFoundError:
             return []
-        if changed == self._listed:
+        seen = (place.st_dev, place.st_ino, place.st_mtime_ns)
+        if seen == self._listed:
             return self._days
         days = segment_days(self._root)
-        if days == self._days and time.time_ns() - changed > _GRAIN:
-            self._listed = changed
+        if days == self._days and time.time_ns() - place.st_mtime_ns > _GRAIN:
+            self._listed = seen
         return days
 
     def _size(self, day: str) -> int:

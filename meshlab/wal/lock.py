@@ -20,8 +20,8 @@ from meshlab.wal.frame import frame_sum
 _RECORD = 128
 _SIZE = 2 * _RECORD
 _NOTHING = b" " * (_RECORD - 1) + b"\n"
-_GRAIN = 50_000_000
-"""Nanoseconds within which two changes of a directory may bear the same time."""
+_GRAIN = 2_100_000_000
+"""Nanoseconds within which two changes of a directory may bear the same time: up to two seconds."""
 
 
 class Hint(NamedTuple):
@@ -57,7 +57,7 @@ class LockFile:
         self._fd = self._files.open(self._path, os.O_RDWR | os.O_CREAT)
         self._written = b""
         self._view: mmap.mmap | None = None
-        self._seen = 0
+        self._seen: tuple[int, int, int] | None = None
 
     def acquire(self) -> bool:
         """Wait for the exclusive lock of the file that has the name now.
@@ -69,15 +69,16 @@ class LockFile:
                 self._open()
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             status = os.fstat(self._fd)
-            time_of_change = os.stat(self._directory).st_mtime_ns
-            changed = time_of_change != self._seen
+            place = os.stat(self._directory)
+            seen = (place.st_dev, place.st_ino, place.st_mtime_ns)
+            changed = seen != self._seen
             if not changed or self._is_named(status):
                 break
             # Somebody deleted or moved the file: a lock on it excludes nobody.
             self.close()
         if changed:
             # A change within the clock's grain would not show: then look again next time.
-            self._seen = time_of_change if time.time_ns() - time_of_change > _GRAIN else 0
+            self._seen = seen if time.time_ns() - place.st_mtime_ns > _GRAIN else None
         if status.st_size < _SIZE or self._view is None:
             self._prepare(status.st_size)
         return changed

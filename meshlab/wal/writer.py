@@ -52,6 +52,7 @@ class Writer:
     with the operating system: they survive a crash of the process, not of the machine.
     Nothing is touched before the first append, which creates what is missing.  A write
     or sync that fails ends this writer for good; a new one repairs and goes on.
+    ``least_seq`` tells a seq that is known from elsewhere to have been used.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Writer:
         durability: Durability = "commit",
         files: Files = REAL_FILES,
         clock: Callable[[], int] = wall_clock,
+        least_seq: Callable[[], int] = lambda: 0,
     ) -> None:
         if durability not in ("commit", "os"):
             raise ValueError(f"durability is 'commit' or 'os', not {durability!r}")
@@ -68,6 +70,7 @@ class Writer:
         self.durability = durability
         self._files = files
         self._clock = clock
+        self._least_seq = least_seq
         self._computing = False
         self._forget()
 
@@ -206,8 +209,8 @@ class Writer:
             return end if self._ends_with(hint) else find_end(self.root)
 
     def _go_on(self, found: LogEnd) -> LogEnd:
-        """Never count below what this writer has acknowledged: what was taken away must leave a gap."""
-        known = self._end.seq if self._end is not None else 0
+        """Never count below what was acknowledged or folded: what was taken away must leave a gap."""
+        known = max(self._end.seq if self._end is not None else 0, self._least_seq())
         return found._replace(seq=known) if found.seq < known else found
 
     def _ends_with(self, hint: Hint) -> bool:
