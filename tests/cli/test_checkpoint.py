@@ -51,7 +51,8 @@ def test_a_state_is_the_same_before_and_after(meshlab, store):
     assert meshlab("--store", store, "replay", "ann", "--format", "json").stdout == before
 
 
-def test_the_table_has_sizes_a_person_reads(meshlab, store):
+def test_the_table_has_sizes_a_person_reads(meshlab, store, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     result = meshlab("--store", store, "checkpoint", "ann")
     header, _, row = result.stdout.splitlines()
     assert header.split()[:3] == ["uid", "generation", "events"]
