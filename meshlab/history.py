@@ -127,10 +127,13 @@ def _history(root: Path, uid: str, id: str, progress: bool) -> History:
 
 def _record(start: Start, id: str, progress: bool) -> dict[str, Any] | None:
     """One record where a replay starts, in the JSON form."""
+    base = start.base()
+    if base is not None:
+        found = base.lookup(pa.array([id], pa.string()))
+        whole = base.contents.decode_column(found["content"])
+        return next(json_forms(found.set_column(found.schema.get_field_index("content"), "content", whole)), None)
     table = start.table(progress=progress)
-    if table is None:
-        return None
-    return next(json_forms(table.filter(pc.equal(table["id"], id))), None)
+    return None if table is None else next(json_forms(table.filter(pc.equal(table["id"], id))), None)
 
 
 def _lives(events: pa.Table, record: dict[str, Any] | None) -> pa.Table:

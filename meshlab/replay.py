@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -23,15 +22,16 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.errors import MeshlabError, NotRestorable, StorageError
+from meshlab.errors import MeshlabError, NotRestorable
 from meshlab.plan import Lsn, Plan, Planner, Window, moment_of
-from meshlab.snapshot.contents import each_once, encode_batch
+from meshlab.snapshot.contents import digests_in, each_once, encode_batch
 from meshlab.snapshot.fold import FOLD_COLUMNS, ORPHAN_SCHEMA, Fold
+from meshlab.snapshot.manifest import in_force
+from meshlab.snapshot.ranges import undeleted
 from meshlab.snapshot.state import State
 from meshlab.tables.events import Events, load_user
 from meshlab.tables.load import Moment
 from meshlab.times import format_time
-from meshlab.wal.paths import SNAPSHOT
 from meshlab.wal.reader import settled_ends
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def follow(root: Path, uid: str, plan: Plan, *, progress: bool = True) -> State:
     """Do what a plan says."""
     base = plan.start.base()
     fold = Fold(plan.start.table(progress=progress) if base is None else base.coded())
-    texts = []
+    texts = _Texts()
     events = load_user(
         root, uid, plan.pieces, plan.start.cursor, columns=FOLD_COLUMNS, until=plan.until, progress=progress
     )
@@ -82,7 +82,7 @@ def follow(root: Path, uid: str, plan: Plan, *, progress: bool = True) -> State:
     for batch in _up_to(events, plan.last):
         if base is not None:  # as the layers have them: long contents are looked up at the end
             batch, found = encode_batch(batch)
-            texts.append(found)
+            texts.add(found, fold)
         fold.add(batch)
         moment = batch["effective_ts"][-1]
     if plan.last is not None and moment is not None and moment.cast(pa.int64()).as_py() < plan.start.since:
@@ -91,13 +91,42 @@ def follow(root: Path, uid: str, plan: Plan, *, progress: bool = True) -> State:
         )
     state, orphans, counts = fold.finish()
     if base is not None:
-        whole = base.contents.decode_column(state["content"], each_once(texts))
+        whole = base.contents.decode_column(state["content"], texts.table())
         state = state.set_column(state.schema.get_field_index("content"), "content", whole)
     orphans = pa.concat_tables([_orphans_before(plan), orphans])
     reports = {"rejects": events.rejects, "segments": events.segments}
     folded = plan.start.manifest.folded_ends if plan.start.manifest is not None and plan.start.path is None else {}
+    if plan.start.manifest is not None:
+        folded |= {day: piece.stop for day, piece in undeleted(root, plan.start.manifest).items()}
     ends = folded | settled_ends(events.parts)
     return State(uid, state, orphans=orphans, counts=counts, ends=ends, end=events.end, **reports)
+
+
+_MOST_TEXTS = 256 << 20
+"""Bytes of long contents after which those that were replaced since are let go."""
+
+
+class _Texts:
+    """Long contents that events bring, as far as the state still needs them."""
+
+    def __init__(self) -> None:
+        self._held: list[pa.Table] = []
+        self._nbytes, self._most = 0, _MOST_TEXTS
+
+    def add(self, texts: pa.Table, fold: Fold) -> None:
+        """Take contents; ``fold``, which has not seen their events, tells now and then which are still needed."""
+        if self._nbytes > self._most:
+            used = [digests_in(chunk).drop_null() for chunk in fold.finish().state["content"].chunks]
+            table = self.table()
+            self._held = [table.filter(pc.is_in(table["digest"], pc.unique(pa.chunked_array(used, pa.binary(32)))))]
+            self._nbytes = self._held[0].nbytes
+            self._most = max(_MOST_TEXTS, 2 * self._nbytes)
+        self._held.append(texts)
+        self._nbytes += texts.nbytes
+
+    def table(self) -> pa.Table:
+        """The contents, each once."""
+        return each_once(self._held)
 
 
 def _orphans_before(plan: Plan) -> pa.Table:
@@ -130,23 +159,12 @@ def steadily(root: Path, work: Callable[[], T]) -> T:
     has come into force since, the reading starts over.
     """
     for _ in range(_ATTEMPTS - 1):
-        before = _in_force(root)
+        before = in_force(root)
         try:
             result = work()
         except (MeshlabError, OSError):
-            if _in_force(root) == before:
+            if in_force(root) == before:
                 raise
         else:
             return result
     return work()
-
-
-def _in_force(root: Path) -> tuple[int, int, int] | None:
-    """What tells the snapshot in force from any other."""
-    try:
-        status = os.stat(root / SNAPSHOT)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"cannot look at {root / SNAPSHOT}: {error.strerror}") from error
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -31,6 +31,7 @@ from meshlab.snapshot.manifest import (
     current,
     digest_of,
     history,
+    in_force,
 )
 from meshlab.snapshot.ranges import segment_size, undeleted
 from meshlab.tables.load import Log, Piece
@@ -259,6 +260,18 @@ def log_of(root: Path, uid: str) -> Log:
 
     Segments that are shorter than what was folded of them, or differ, are read as they are.
     """
+    for _ in range(_ATTEMPTS):
+        before = in_force(root)
+        log = _log_of(root, uid)
+        if in_force(root) == before:  # else a vacuum may have come between manifest and segments
+            break
+    return log
+
+
+_ATTEMPTS = 5
+
+
+def _log_of(root: Path, uid: str) -> Log:
     try:
         found = current(root, uid)
     except SnapshotError:

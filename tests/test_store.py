@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import meshlab
-from meshlab.errors import BadEvent, BadUserId, NotFound, StorageError, WalPoisoned, WriteFailed
+from meshlab.errors import BadEvent, BadUserId, MeshlabError, NotFound, StorageError, WalPoisoned, WriteFailed
 from meshlab.testing import FailingFiles
+from meshlab.times import midnight
 from meshlab.wal.writer import Writer
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
@@ -339,3 +340,28 @@ def test_sql_sees_the_gateways_day(gateway):
         ("other", 6, 6, 0),
         ("update", 33, 0, 22),
     ]
+
+
+@pytest.mark.parametrize("days", [-1, 1.5, True, 10**12, "7"])
+def test_a_retention_that_is_no_number_of_days_is_refused_and_touches_nothing(tmp_path, days):
+    with meshlab.open(tmp_path / "store") as store:
+        store["ann"].append({"Insert": {"id": "m1"}})
+        with pytest.raises(MeshlabError, match="a retention of"):
+            store["ann"].checkpoint(retain=days, progress=False)
+        assert not (store["ann"].root / "snapshot.bin").exists()
+
+
+def test_events_after_a_folded_segment_was_lost_count_on_and_are_applied(tmp_path):
+    root = tmp_path / "store" / "ann"
+    for day in ("20250701", "20250702"):
+        writer = Writer(root, clock=partial(midnight, day))
+        writer.append({"Insert": {"id": day}})
+        writer.close()
+    with meshlab.open(tmp_path / "store") as store:
+        store["ann"].checkpoint(progress=False)
+        (root / "wal-20250702.log").unlink()
+        (root / "wal.lock").unlink()
+        assert store["ann"].append({"Insert": {"id": "later"}}).last_seq == 3
+        assert [record["id"] for record in store["ann"].state(progress=False).to_pylist()] == [
+            "20250701", "20250702", "later",
+        ]  # fmt: skip

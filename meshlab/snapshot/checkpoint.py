@@ -112,8 +112,10 @@ def checkpoint(
     phase-1 snapshot without ``upgrade``.
     """
     started = time.monotonic()
-    if retain is not None and retain < 0:
-        raise MeshlabError(f"a retention of {retain} days is none", hint="give 0 or more days")
+    if retain is not None and (type(retain) is not int or not 0 <= retain <= LONGEST_RETENTION):
+        raise MeshlabError(
+            f"a retention of {retain!r} days is none", hint=f"give whole days, from 0 to {LONGEST_RETENTION}"
+        )
     with locked(root, files):
         work = _Work(root, uid, frozenset(accept), dry_run, progress, files, clock)
         report = work.run(upgrade, retain)

@@ -93,17 +93,16 @@ class Contents:
         self._layers: list[_Opened] | None = None
         self._index: _Index | None = None
 
-    def parts(self, codes: pa.Array, fresh: pa.Table | None = None, *, sparing: bool = False) -> Iterator[pa.Array]:
+    def parts(self, codes: pa.Array, *, sparing: bool = False) -> Iterator[pa.Array]:
         """The contents that codes stand for, in arrays of bounded size, one behind the other.
 
-        ``fresh`` holds contents that are in no layer yet.  ``sparing`` keeps few pages of
-        the layers in memory, which takes longer.  Raises ``SnapshotError`` for a content
-        that is nowhere.
+        ``sparing`` keeps few pages of the layers in memory, which takes longer.  Raises
+        ``SnapshotError`` for a content that is nowhere.
         """
+        return self._parts(codes, self._all(), sparing=sparing)
+
+    def _parts(self, codes: pa.Array, index: _Index, *, sparing: bool) -> Iterator[pa.Array]:
         plain, rows = _unescaped(codes), _reference_rows(codes)
-        index = self._all()
-        if fresh is not None and fresh.num_rows:
-            index = _Index.of([*index.layers, _Opened.of_table(fresh)])
         found = index.find(_unhex(codes.take(pa.array(rows))))
         if (found < 0).any():
             digest = _unhex(codes.take(pa.array(rows[found < 0][:1])))[0].as_py().hex()
@@ -122,12 +121,21 @@ class Contents:
             yield pa.concat_arrays(pieces)
 
     def decode(self, codes: pa.Array, fresh: pa.Table | None = None) -> pa.Array:
-        """The contents that a few codes stand for, as one array; see ``parts``."""
-        return pa.concat_arrays([pa.array([], pa.string()), *self.parts(codes, fresh)])
+        """The contents that a few codes stand for, as one array; see ``decode_column``."""
+        return pa.concat_arrays(
+            [pa.array([], pa.string()), *self.decode_column(pa.chunked_array([codes]), fresh).chunks]
+        )
 
     def decode_column(self, codes: pa.ChunkedArray, fresh: pa.Table | None = None) -> pa.ChunkedArray:
-        """The contents that a column of codes stands for, in as many chunks as they need."""
-        return pa.chunked_array([part for chunk in codes.chunks for part in self.parts(chunk, fresh)], pa.string())
+        """The contents that a column of codes stands for, in as many chunks as they need.
+
+        ``fresh`` holds contents that are in no layer yet.
+        """
+        index = self._all()
+        if fresh is not None and fresh.num_rows:
+            index = _Index.of([*index.layers, _Opened.of_table(fresh)])
+        parts = [part for chunk in codes.chunks for part in self._parts(chunk, index, sparing=False)]
+        return pa.chunked_array(parts, pa.string())
 
     def missing(self, texts: pa.Table) -> pa.Table:
         """Those of some contents that are in no layer."""

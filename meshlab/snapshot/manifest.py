@@ -258,6 +258,15 @@ def history(root: Path, uid: str) -> list[Entry]:
     return entries
 
 
+def in_force(root: Path) -> tuple[int, int, int] | None:
+    """What tells the snapshot in force from any other."""
+    try:
+        status = os.stat(root / SNAPSHOT)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def digest_of(path: Path) -> str:
     """What the next manifest calls its parent: the SHA-256 of the file, hexadecimal; empty when there is none."""
     try:

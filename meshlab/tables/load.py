@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,9 +28,10 @@ from meshlab.tables.sealed import SealedSegment, find_sealed
 from meshlab.tables.segment import RawSegment, Rows
 from meshlab.times import DAY, midnight, parse_time
 from meshlab.wal.chain import LONG_AGO, MIDDLE, ORIGIN, Cursor, resumed
+from meshlab.wal.files import open_regular
 from meshlab.wal.lines import Digests, Reject
 from meshlab.wal.paths import segment_days, segment_name
-from meshlab.wal.reader import Part, resolve
+from meshlab.wal.reader import Opener, Part, resolve
 from meshlab.wal.recovery import last_frame
 
 Moment = datetime | str | int
@@ -189,12 +191,13 @@ class Load:
         columns = _read_columns(self.selection)
         parser = Parser(columns)
         names = Names(self.uid, sorted({*days, *(piece.segment for piece in pieces)}))
-        with _progress_bar(self, pieces[first:]) as bar:
+        with ExitStack() as stack, _progress_bar(self, pieces[first:]) as bar:
+            opener = _held(root, pieces[first:], stack)
             for piece in pieces[first:]:
                 newest = piece.stop is None and piece.segment == names.segments[-1]
                 before = resumed(cursor, piece.after)
                 before = before._replace(effective=max(before.effective, piece.floor))
-                segment = self._open(piece, before, newest, parser, names, columns)
+                segment = self._open(piece, before, newest, parser, names, columns, opener)
                 for batch in segment.batches(bar.update):
                     batch = _only_rows(batch, self.selection)
                     if batch.num_rows:
@@ -204,14 +207,21 @@ class Load:
                     return
 
     def _open(
-        self, piece: Piece, cursor: Cursor, newest: bool, parser: Parser, names: Names, columns: tuple[str, ...]
+        self,
+        piece: Piece,
+        cursor: Cursor,
+        newest: bool,
+        parser: Parser,
+        names: Names,
+        columns: tuple[str, ...],
+        opener: Opener,
     ) -> RawSegment | SealedSegment:
         root, chosen = self.log.root, self.selection
         rows = Rows(chosen.since, chosen.until, chosen.ops)
         sealed = None if newest or piece.start else find_sealed(root, piece.segment, cursor)
         if sealed is not None and piece.stop in (None, sealed.description.source.size):
             return SealedSegment(sealed, names, columns, rows)
-        place: dict[str, Any] = {"offset": piece.start, "stop": piece.stop, "line": piece.line}
+        place: dict[str, Any] = {"offset": piece.start, "stop": piece.stop, "line": piece.line, "opener": opener}
         return RawSegment(root, piece.segment, cursor, newest, parser, names, columns, rows, self.digests, **place)
 
     def _close(self, segment: RawSegment | SealedSegment, report: Report) -> bool:
@@ -226,6 +236,27 @@ class Load:
             segment.check_tiling()
         until = self.selection.until
         return segment.cut or (until is not None and segment.end.effective > until)
+
+
+_MOST_HELD = 256
+"""Files a pass keeps open from its beginning, the oldest: those are the ones a vacuum deletes."""
+
+
+def _held(root: Path, pieces: Sequence[Piece], stack: ExitStack) -> Opener:
+    """Open segments now, so that a pass that has begun goes on when a vacuum deletes them."""
+    held: dict[str, int] = {}
+    for piece in pieces:
+        path = os.fspath(root / segment_name(piece.segment))
+        if path not in held and len(held) < _MOST_HELD:
+            with suppress(OSError):
+                held[path] = open_regular(path, os.O_RDONLY)
+                stack.callback(os.close, held[path])
+
+    def opener(path: Any, flags: int) -> int:
+        fd = held.get(os.fspath(path))
+        return open_regular(path, flags) if fd is None else os.dup(fd)
+
+    return opener
 
 
 # What is read, and what is left out before and after parsing

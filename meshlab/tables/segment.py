@@ -17,8 +17,9 @@ from meshlab.tables.batches import Names, event_batch, take
 from meshlab.tables.parse import Parser
 from meshlab.tables.reports import check_tiling, failed_rejects, with_failed
 from meshlab.wal.chain import Cursor
+from meshlab.wal.files import open_regular
 from meshlab.wal.lines import Block, Digests, Reject, md5_digests
-from meshlab.wal.reader import Part, SegmentScan, scan_segment
+from meshlab.wal.reader import Opener, Part, SegmentScan, scan_segment
 
 T = TypeVar("T")
 
@@ -68,6 +69,7 @@ class RawSegment:
     offset: int = 0
     stop: int | None = None
     line: int = 1
+    opener: Opener = open_regular
     cut: bool = False
     _scan: SegmentScan | None = None
     _failed: list[Reject] = field(default_factory=list)
@@ -76,7 +78,7 @@ class RawSegment:
 
     def batches(self, advance: Callable[[int], Any] = lambda count: None) -> Iterator[pa.RecordBatch]:
         """The events of the chosen rows; ``advance`` is told the bytes that were read."""
-        place: dict[str, Any] = {"offset": self.offset, "stop": self.stop, "line": self.line}
+        place: dict[str, Any] = {"offset": self.offset, "stop": self.stop, "line": self.line, "opener": self.opener}
         self._scan = scan_segment(
             self.root, self.day, self.start, newest=self.newest, digests=self.digests, chunk=_STRETCH, **place
         )

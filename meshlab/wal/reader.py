@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -43,6 +43,9 @@ __all__ = [
     "tail_run",
     "total",
 ]
+
+Opener = Callable[[Any, int], int]
+"""Opens a file for reading; returns a descriptor."""
 
 CHUNK = 16 << 20
 _KEPT = 64 << 10
@@ -104,6 +107,7 @@ class SegmentScan:
     offset: int = 0
     stop: int | None = None
     line: int = 1
+    opener: Opener = open_regular
     end: Cursor = ORIGIN
     rejects: list[Reject] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
@@ -118,7 +122,7 @@ class SegmentScan:
 
     def __iter__(self) -> Iterator[Block]:
         self.end = self.start
-        with storage_errors("read", self.path), open(self.path, "rb", 0, opener=open_regular) as file:
+        with storage_errors("read", self.path), open(self.path, "rb", 0, opener=self.opener) as file:
             size = os.fstat(file.fileno()).st_size
             size = size if self.stop is None else min(size, self.stop)
             for stretch in self._stretches(file, size):
@@ -207,6 +211,7 @@ def scan_segment(
     offset: int = 0,
     stop: int | None = None,
     line: int = 1,
+    opener: Opener = open_regular,
 ) -> SegmentScan:
     """A pass over the segment of ``day``; nothing is read before it is iterated.
 
@@ -216,9 +221,10 @@ def scan_segment(
     With ``offset`` and ``stop`` only the bytes between are read, as if the segment began
     and ended there: a line, with the number ``line``, begins at the one and no frame
     crosses the other.  Places stay those in the file; only these bytes are counted.
+    ``opener`` opens the file, as for ``open``.
     """
     path = root / segment_name(day)
-    return SegmentScan(path, day, start, newest, digests, min(chunk, MAX_FRAME), offset, stop, line)
+    return SegmentScan(path, day, start, newest, digests, min(chunk, MAX_FRAME), offset, stop, line, opener)
 
 
 def _read(file: Any, at: int, count: int) -> tuple[Any, int]:

@@ -57,6 +57,23 @@ def test_without_a_checkpoint_nothing_goes(shop):
     assert (report.applied, report.bytes_freed, report.segments[0].nbytes) == (False, 0, shop.segment().stat().st_size)
 
 
+@pytest.mark.parametrize("kind", ["records", "contents"])
+@pytest.mark.parametrize("which", [0, -1])
+def test_nothing_goes_while_a_layer_that_stands_for_it_is_damaged(shop, kind, which):
+    live(shop, 5)
+    path = layer_path(shop.root, shop.manifest.of_kind(kind)[which])
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    before = segment_days(shop.root)
+    report = shop.vacuum(apply=False)
+    assert not [fate for fate in (*report.segments, *report.layers) if fate.goes]
+    assert "missing or damaged" in segments(report)["20250707"][1]
+    with pytest.raises(SnapshotError, match=path.name):
+        shop.vacuum()
+    assert segment_days(shop.root) == before
+
+
 def test_old_segments_that_are_folded_go_and_each_of_the_others_has_its_reason(shop):
     live(shop, 6)
     report = shop.vacuum(apply=False)

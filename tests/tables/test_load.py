@@ -49,6 +49,15 @@ def test_all_columns_have_the_types_of_the_schema(root, path):
     assert table.num_rows == 3 * (12 + 2 + 2)
 
 
+def test_a_pass_that_has_begun_reads_segments_that_are_deleted_meanwhile(root):
+    whole = table_of(root)
+    batches = load_user(root, "u1", progress=False).to_batches()
+    begun = [next(batches)]
+    for path in sorted(root.glob("wal-*.log"))[:-1]:
+        path.unlink()
+    assert pa.Table.from_batches([*begun, *batches]).num_rows == whole.num_rows
+
+
 def test_events_rejects_and_blanks_tile_every_segment(root, path):
     events = load_user(root, "u1", progress=False)
     for row in events.segments.to_pylist():

@@ -1,6 +1,7 @@
 """A writer whose files are taken away, moved or replaced under it."""
 
 import os
+import shutil
 
 import pytest
 
@@ -39,6 +40,24 @@ def test_an_append_after_the_segment_was_deleted_is_in_the_log(writer):
     assert receipt.last_seq == 3
     assert ids(writer.root) == ["c"]
     assert [reject.kind for reject in verify(writer.root).rejects] == ["chain-gap"]
+
+
+def test_an_append_after_the_directory_was_replaced_by_a_copy_is_in_the_copy(writer, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(writer.root, copy)
+    for root in (writer.root, copy):  # long ago, so that the time stamps alone tell nothing
+        os.utime(root, ns=(10**18, 10**18))
+    writer.append(Delete("c"))
+    writer.root.rename(tmp_path / "elsewhere")
+    copy.rename(writer.root)
+    writer.append(Delete("d"))
+    assert ids(writer.root) == ["a", "b", "d"]
+
+
+def test_a_writer_never_counts_below_a_seq_that_is_known_from_elsewhere(tmp_path):
+    writer = Writer(tmp_path / "ann", least_seq=lambda: 7)
+    assert [writer.append(Delete(name)).last_seq for name in "ab"] == [8, 9]
+    writer.close()
 
 
 def test_an_append_after_the_segment_was_moved_away_is_in_the_log(writer, tmp_path):
