@@ -16,6 +16,7 @@ import meshlab
 from benchmarks.inputs import Inputs
 from benchmarks.measure import figure, tell
 from benchmarks.report import SPEED, TIME, Bound, Row, seconds
+from benchmarks.verify import peak_memory
 from meshlab.store import UserStore
 
 UID = "big"
@@ -100,12 +101,9 @@ def _in_child(what: str, store: Path, ids: list[str] | None = None) -> dict[str,
 
 
 def _child(what: str, store: Path) -> dict[str, Any]:
-    import resource
-
     user = meshlab.open(store, durability="os")[UID]
     told = {"first": _first, "anew": _anew, "steps": _steps}[what](user)
-    factor = 1 if sys.platform == "darwin" else 1024
-    return told | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * factor / _MIB}
+    return told | {"peak": peak_memory() / _MIB}
 
 
 def _first(user: UserStore) -> dict[str, Any]:
