@@ -17,6 +17,7 @@ from benchmarks.inputs import Inputs
 from benchmarks.measure import figure, tell
 from benchmarks.report import SPEED, TIME, Bound, Row, seconds
 from benchmarks.verify import peak_memory
+from meshlab.cli.checkpoint import give_way
 from meshlab.store import UserStore
 
 UID = "big"
@@ -200,11 +201,13 @@ def _beside(user: UserStore, ids: list[str], folder: Path) -> list[Row]:
     """Durable appends to another log of the same disk, idle and while checkpoints run in another process."""
     other = meshlab.open(folder / "store")["beside"]
     idle = _latencies(other, lambda: None, 5.0)
-    command = [sys.executable, "-m", "benchmarks.checkpoint"]
+    place = os.fspath(user.root.parent)
     touch(user, ids, STEPS)
-    with subprocess.Popen([*command, "one", os.fspath(user.root.parent)], stdout=subprocess.DEVNULL) as child:
+    one = [sys.executable, "-m", "meshlab", "--store", place, "checkpoint", UID, "--format", "json"]
+    with subprocess.Popen(one, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         busy = _latencies(other, child.poll, 60.0)
-    with subprocess.Popen([*command, "merge", os.fspath(user.root.parent)], stdout=subprocess.DEVNULL) as child:
+    merge = [sys.executable, "-m", "benchmarks.checkpoint", "merge", place]
+    with subprocess.Popen(merge, stdout=subprocess.DEVNULL) as child:
         merging = _latencies(other, child.poll, 120.0)
     p99 = [sorted(samples)[int(len(samples) * 0.99)] for samples in (idle, busy, merging)]
     tell(f"  p99 idle, beside a delta, beside a merge: {p99}")
@@ -237,10 +240,6 @@ def _latencies(user: UserStore, ended: Any, most: float) -> list[float]:
         user.append(event)
         samples.append(time.perf_counter() - before)
     return samples
-
-
-def _one(user: UserStore) -> None:
-    user.checkpoint(progress=False)
 
 
 def _merge(user: UserStore) -> None:
@@ -315,7 +314,8 @@ def _manifests(user: UserStore) -> list[Any]:
 
 if __name__ == "__main__":
     task, place = sys.argv[1], Path(sys.argv[2])
-    if task in ("one", "merge"):
-        {"one": _one, "merge": _merge}[task](meshlab.open(place)[UID])
+    if task == "merge":
+        give_way()
+        _merge(meshlab.open(place)[UID])
     else:
         print(json.dumps(_child(task, place)))

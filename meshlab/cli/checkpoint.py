@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -68,6 +70,7 @@ def command(
     names = store.users() if everyone else list(dict.fromkeys(uids))
     for uid in names:
         existing_user(store.path, uid)
+    give_way()
     options = {"upgrade": upgrade, "accept": accept, "retain": retain, "dry_run": dry_run}
     outcome = Outcome(dry_run)
     rows = outcome.rows(store, names, options)
@@ -76,6 +79,21 @@ def command(
     else:
         _show(list(rows), fmt)
     raise click.exceptions.Exit(outcome.code)
+
+
+def give_way() -> None:
+    """Lower this process, and all threads it starts, behind the services that append meanwhile; few threads."""
+    import pyarrow as pa
+
+    from meshlab.tables.connection import borrow
+
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    pa.set_cpu_count(1)
+    borrow().execute("set threads = 1")
+
+
+NICE = 10
 
 
 class Outcome:
