@@ -1,6 +1,5 @@
 """Workers are processes: they answer in rows, fail alone, and end when they are told."""
 
-import os
 import time
 
 import pytest
@@ -53,7 +52,7 @@ def test_workers_run_at_a_low_priority(workers):
     running = workers("time.sleep(0.5)\n" + ANSWER)
     running.start(["checkpoint"], ["ann"])
     (result,) = wait(running)
-    assert result.rows["ann"]["nice"] >= min(19, os.nice(0) + NICE)
+    assert result.rows["ann"]["nice"] >= NICE
 
 
 def test_workers_get_the_command_the_store_and_the_users(workers, tmp_path):
