@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,12 +16,8 @@ import pyarrow.compute as pc
 
 from meshlab.records import FIELDS
 from meshlab.snapshot.state import State, plain_values
-from meshlab.tables.events import to_pandas, to_polars
 from meshlab.tables.schema import NAME
-
-if TYPE_CHECKING:
-    import pandas
-    import polars
+from meshlab.tables.tabular import Tabular
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
 
@@ -33,7 +29,7 @@ DIFF_SCHEMA = pa.schema(
 _SHOWN = 20
 
 
-class Diff:
+class Diff(Tabular):
     """What changed from one state to another.
 
     ``counts`` has the number of records ``added``, ``removed`` and ``changed``, and
@@ -57,23 +53,9 @@ class Diff:
         """The differences in ``DIFF_SCHEMA``."""
         return self._table
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """A pandas frame of the differences."""
-        return to_pandas(self._table)
-
-    def to_polars(self) -> polars.DataFrame:
-        """A polars frame of the differences.  Raises ``MeshlabError`` when polars is not installed."""
-        return to_polars(self._table)
-
     def to_pylist(self) -> list[dict[str, Any]]:
         """The differences as dicts, values as they are in the JSON form; what is not given is left out."""
         return [_row(row) for row in self._table.to_pylist()]
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self._table.__arrow_c_stream__(requested_schema)
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
 
     def __bool__(self) -> bool:
         return any(self.counts.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -16,13 +16,10 @@ from meshlab.plan import Planner
 from meshlab.records import FIELDS
 from meshlab.replay import steadily
 from meshlab.snapshot.state import json_forms
-from meshlab.tables.events import json_form, load_user, to_pandas, to_polars
+from meshlab.tables.events import json_form, load_user
 from meshlab.tables.schema import NAME, TIME
+from meshlab.tables.tabular import Tabular
 from meshlab.timeline import Start
-
-if TYPE_CHECKING:
-    import pandas
-    import polars
 
 APPLIED, ORPHAN, NOTHING = "applied", "orphan", "nothing"
 """What an event did: ``nothing`` is a Delete of a memory that did not live."""
@@ -51,7 +48,7 @@ _PLACE = ("effective_ts", "ts", "segment", "offset", "seq", "op")
 _COLUMNS = (*_PLACE, *FIELDS, "extra")
 
 
-class History:
+class History(Tabular):
     """The events of one memory in log order, and what it was after each.
 
     ``before`` is the record as it was before the first of them, None when there was none;
@@ -66,24 +63,10 @@ class History:
         """The events in ``HISTORY_SCHEMA``."""
         return self._table
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """A pandas frame of the events."""
-        return to_pandas(self._table)
-
-    def to_polars(self) -> polars.DataFrame:
-        """A polars frame of the events.  Raises ``MeshlabError`` when polars is not installed."""
-        return to_polars(self._table)
-
     def to_pylist(self) -> list[dict[str, Any]]:
         """The events as dicts; ``after`` is a dict as well."""
         rows = self._table.to_pylist()
         return [row | {"after": row["after"] and msgspec.json.decode(row["after"])} for row in rows]
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self._table.__arrow_c_stream__(requested_schema)
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
 
     def __repr__(self) -> str:
         return f"<History of {self.id} of {self.uid}: {self._summary()}>"

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from meshlab.errors import NotRestorable, SnapshotError, storage_errors
 from meshlab.tables.load import Moment, Piece, micros
 from meshlab.timeline import Start, Step, Timeline
-from meshlab.times import format_time
+from meshlab.times import format_time, from_datetime, to_datetime
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.paths import segment_name
 
@@ -270,14 +270,8 @@ def _end_of(group: Sequence[Span]) -> int | None:
 
 def _shown(moment: int | None) -> datetime | None:
     """A moment as people read it; None for now and for the beginning."""
-    if moment is None or moment == LONG_AGO:
-        return None
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment)
+    return None if moment is None or moment == LONG_AGO else to_datetime(moment)
 
 
 def _text(moment: datetime | None, none: str = "now") -> str:
-    return (
-        none
-        if moment is None
-        else format_time((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1))
-    )
+    return none if moment is None else format_time(from_datetime(moment))

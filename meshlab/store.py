@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshlab.dialects import OPS
-from meshlab.errors import SnapshotError, StorageError, storage_errors
+from meshlab.errors import SnapshotError, StorageError
 from meshlab.wal import paths
 from meshlab.wal.commit import Receipt
 from meshlab.wal.lines import DIALECTS
@@ -379,12 +379,7 @@ def _counts(column: Any) -> dict[str, int]:
 def _bar(root: Path, title: str, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
-    total = sum(_size(root / paths.segment_name(day)) for day in paths.segment_days(root))
+    total = sum(paths.segment_size(root, day) for day in paths.segment_days(root))
     return tqdm(
         total=total, desc=title, unit="B", unit_scale=True, delay=1, leave=False, disable=None if progress else True
     )
-
-
-def _size(path: Path) -> int:
-    with storage_errors("read", path):
-        return path.stat().st_size

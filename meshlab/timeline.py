@@ -33,11 +33,11 @@ from meshlab.snapshot.manifest import (
     history,
     in_force,
 )
-from meshlab.snapshot.ranges import segment_size, undeleted
+from meshlab.snapshot.ranges import undeleted
 from meshlab.tables.load import Log, Piece
 from meshlab.tables.schema import RECORD_SCHEMA
 from meshlab.wal.chain import LONG_AGO, ORIGIN, Cursor
-from meshlab.wal.paths import segment_days, segment_name
+from meshlab.wal.paths import segment_days, segment_name, segment_size
 from meshlab.wal.verify import last_gone
 
 BEGINNING = "the beginning of the log"

@@ -61,6 +61,20 @@ def format_time(micros: int) -> str:
     return f"{_second(seconds)}.{rest:06d}Z"
 
 
+def to_datetime(micros: int) -> datetime:
+    """A moment as an aware datetime in UTC.
+
+    >>> to_datetime(1751875200137000).isoformat()
+    '2025-07-07T08:00:00.137000+00:00'
+    """
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def from_datetime(moment: datetime) -> int:
+    """Microseconds since 1970 of a datetime; one without a zone means UTC."""
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
+
+
 @lru_cache(maxsize=16)
 def _second(seconds: int) -> str:
     """The text of a whole second; writers ask for the same one many times."""

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from meshlab.plan import Planner, Window
 from meshlab.plots.plot import COLOURS, Plot, new_axes, set_time_axis
 from meshlab.replay import steadily
 from meshlab.tables.schema import TIME
+from meshlab.times import to_datetime
 from meshlab.wal.chain import LONG_AGO
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def plot_windows(user: UserStore) -> Plot:
     windows = planner.windows()
     usable = {generation for window in windows for generation in window.generations}
     marks = [
-        (_datetime(start.since), start.generation)
+        (to_datetime(start.since), start.generation)
         for start in planner.line.starts
         if start.generation and start.since != LONG_AGO
     ]
@@ -112,17 +113,13 @@ def _span_of_events(user: UserStore) -> list[datetime]:
     found: list[datetime] = []
     for batch in user.events(columns=["effective_ts"], progress=False).to_batches():
         ends = pc.min_max(batch["effective_ts"].cast(pa.int64())).as_py()
-        found += [_datetime(moment) for moment in ends.values() if moment is not None and moment != LONG_AGO]
+        found += [to_datetime(moment) for moment in ends.values() if moment is not None and moment != LONG_AGO]
     return [min(found), max(found)] if found else []
 
 
 def _limits(known: list[datetime]) -> tuple[datetime, datetime]:
     low, high = min(known), max(known)
     return (low, high) if low < high else (low - timedelta(hours=1), high + timedelta(hours=1))
-
-
-def _datetime(moment: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment)
 
 
 # Drawing

@@ -38,7 +38,7 @@ from meshlab.snapshot.manifest import (
     next_generation,
     pack,
 )
-from meshlab.snapshot.ranges import rest, segment_size
+from meshlab.snapshot.ranges import rest
 from meshlab.snapshot.stack import Stack
 from meshlab.tables.events import Events, load_user
 from meshlab.tables.load import Piece
@@ -46,7 +46,7 @@ from meshlab.wal.chain import Cursor
 from meshlab.wal.files import REAL_FILES, Files, open_regular
 from meshlab.wal.lines import Reject
 from meshlab.wal.lock import LockFile, Poison
-from meshlab.wal.paths import LOCK, SNAPSHOT, segment_days, segment_name
+from meshlab.wal.paths import LOCK, SNAPSHOT, segment_days, segment_name, segment_size
 from meshlab.wal.reader import resolve, tail_run
 from meshlab.wal.sink import SyncedFile
 from meshlab.wal.writer import sync_names, wall_clock
@@ -353,7 +353,7 @@ def keep(root: Path, generation: int, files: Files) -> None:
         if not target.parent.is_dir():
             files.mkdir(target.parent)
         if not generation:
-            _sync_file(root / SNAPSHOT, files)  # a phase-1 program need not have done it
+            files.sync_file(root / SNAPSHOT)  # a phase-1 program need not have done it
         if target.exists() and target.read_bytes() != (root / SNAPSHOT).read_bytes():
             raise SnapshotError(
                 f"{target}: holds another snapshot than the one in force, which has the same generation",
@@ -396,14 +396,6 @@ def abandon(root: Path, uid: str, folder: LayerFolder, files: Files) -> None:
     if isinstance(found, Path) and not any(folder.path.glob("*")):
         with suppress(OSError):
             files.unlink(history_path(root, 0))
-
-
-def _sync_file(path: Path, files: Files) -> None:
-    fd = files.open(path, os.O_RDONLY)
-    try:
-        files.sync(fd)
-    finally:
-        files.close(fd)
 
 
 def tool() -> str:

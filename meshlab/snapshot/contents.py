@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from meshlab.errors import SnapshotError
 from meshlab.tables.connection import borrow
-from meshlab.tables.slices import INLINE
+from meshlab.tables.slices import INLINE, inline, spread
 
 LEAST = 256
 """Bytes from which on a content is kept apart."""
@@ -66,19 +66,14 @@ def encode_batch(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.Table]:
 def each_once(texts: list[pa.Table]) -> pa.Table:
     """Contents of several batches, each once."""
     table = pa.concat_tables([TEXTS.empty_table(), *texts])
-    codes = table["digest"].combine_chunks().cast(pa.binary()).dictionary_encode().indices.to_numpy()
-    firsts = np.sort(np.unique(codes, return_index=True)[1])
-    return table if len(firsts) == table.num_rows else table.take(pa.array(firsts))
+    firsts = _first_of_each(table["digest"].combine_chunks())
+    return table if len(firsts) == table.num_rows else table.take(firsts)
 
 
 def digests_in(codes: pa.Array) -> pa.Array:
     """The SHA-256 of every code that is a reference, null for the others."""
     rows = _reference_rows(codes)
-    given = np.zeros(len(codes), bool)
-    given[rows] = True
-    index = np.zeros(len(codes), np.int64)
-    index[rows] = np.arange(len(rows))
-    return _unhex(codes.take(pa.array(rows))).take(pa.array(index, mask=~given))
+    return spread(_unhex(codes.take(pa.array(rows))), rows, len(codes))
 
 
 class Contents:
@@ -257,7 +252,7 @@ class _Index(NamedTuple):
         view[:, 0], view[:, 3] = size, start
         held = np.frombuffer(plain.buffers()[2] or b"", np.uint8)
         short = np.flatnonzero(size <= INLINE)
-        view[short, 1:] = _inline(held, start[short], size[short])
+        view[short, 1:] = inline(held, start[short], size[short])
         view[at, 0], view[at, 1] = self.size[rows], 0
         view[at, 2], view[at, 3] = self.buffer[rows] + 1, self.start[rows]
         valid = plain.is_valid().to_numpy(zero_copy_only=False)
@@ -282,15 +277,6 @@ def _offsets(texts: pa.Array) -> Any:
     if not len(texts):
         return np.zeros(1, np.int32)
     return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-
-
-def _inline(data: Any, start: Any, size: Any) -> Any:
-    """The bytes of short texts, padded with NULs, as three words each."""
-    places = start[:, None] + np.arange(INLINE)
-    inside = np.arange(INLINE) < size[:, None]
-    held = np.zeros((len(start), INLINE), np.uint8)
-    held[inside] = data[places[inside]]
-    return held.view(np.int32)
 
 
 def write_texts(sink: Any, texts: pa.Table) -> int:

@@ -133,6 +133,12 @@ def write_records(sink: Any, tables: Iterable[pa.Table]) -> tuple[int, str, str]
     return rows, first, last
 
 
+def write_plain(sink: Any, table: pa.Table) -> tuple[int, str, str]:
+    """Write a small table of another kind than records; returns its rows, and no ids."""
+    pq.write_table(table, sink, compression=_CODEC, write_page_checksum=True)
+    return table.num_rows, "", ""
+
+
 def verify_layer(path: Path, layer: Layer) -> None:
     """Compare a file with its name, once per process.  Raises ``SnapshotError``."""
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
-from meshlab.errors import SnapshotError, storage_errors
+from meshlab.errors import SnapshotError
 from meshlab.snapshot.manifest import Manifest, Range, check_range
 from meshlab.tables.load import Piece
-from meshlab.wal.paths import segment_days, segment_name
+from meshlab.wal.paths import segment_days, segment_size
 
 
 def folded_after(newest: Manifest, base: Manifest) -> list[Range]:
@@ -63,10 +62,3 @@ def undeleted(root: Path, manifest: Manifest) -> dict[str, Range]:
         if gone.segment not in known
     )
     return {piece.segment: piece for piece in old if not check_range(root, piece)}
-
-
-def segment_size(root: Path, day: str) -> int:
-    """Bytes of a segment."""
-    path = root / segment_name(day)
-    with storage_errors("read", path):
-        return os.path.getsize(path)

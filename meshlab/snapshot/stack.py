@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from meshlab.dialects import OPS, OTHER
 from meshlab.errors import InternalError
@@ -26,6 +25,7 @@ from meshlab.snapshot.layers import (
     merge_records,
     newest_rows,
     read_records,
+    write_plain,
     write_records,
 )
 from meshlab.snapshot.manifest import CONTENTS, QUARANTINE, RECORDS, Layer, Manifest
@@ -98,7 +98,7 @@ class Stack:
         """Keep the bytes of accepted damage in a layer of their own."""
         if rejects:
             table = reject_table(uid, rejects)
-            self._grow(self._folder.add(QUARANTINE, lambda sink: _write_table(sink, table)))
+            self._grow(self._folder.add(QUARANTINE, lambda sink: write_plain(sink, table)))
 
     def merge(self) -> None:
         """Merge neighbours of one size, as long as there are enough of them."""
@@ -195,11 +195,6 @@ class Stack:
         kept[places[0]] = [] if merged is None else [merged]
         self.layers = [layer for stay in kept for layer in stay]
         self._base = Base(self._root, self.layers, self._folder.path, self._opened)
-
-
-def _write_table(sink: Any, table: pa.Table) -> tuple[int, str, str]:
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return table.num_rows, "", ""
 
 
 def _ids(batches: list[pa.RecordBatch]) -> pa.Array:

@@ -6,7 +6,7 @@ import html
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,17 +15,13 @@ import pyarrow.compute as pc
 
 from meshlab.records import FIELDS
 from meshlab.snapshot.fold import Counts
-from meshlab.tables.events import to_pandas, to_polars
+from meshlab.tables.tabular import Tabular
 from meshlab.wal.chain import ORIGIN, Cursor
-
-if TYPE_CHECKING:
-    import pandas
-    import polars
 
 _decode = msgspec.json.decode
 
 
-class State:
+class State(Tabular):
     """Live memories of one user, sorted by id.
 
     ``orphans``   partial updates of ids that did not exist: segment, offset, line,
@@ -64,14 +60,6 @@ class State:
         """The records in ``RECORD_SCHEMA``."""
         return self._table
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """A pandas frame: floats bit for bit, ``access_count`` exact (``UInt64`` where it has gaps)."""
-        return to_pandas(self._table)
-
-    def to_polars(self) -> polars.DataFrame:
-        """A polars frame.  Raises ``MeshlabError`` when polars is not installed."""
-        return to_polars(self._table)
-
     def to_pylist(self) -> list[dict[str, Any]]:
         """The records in the JSON form.
 
@@ -92,12 +80,6 @@ class State:
 
     def __contains__(self, id: object) -> bool:
         return isinstance(id, str) and self._find(id) is not None
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self._table.__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
         return f"<State of {self.uid}: {self._summary()}>"

@@ -11,18 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from meshlab.errors import MeshlabError, StorageError, storage_errors
 from meshlab.snapshot.base import verified_path
 from meshlab.snapshot.checkpoint import abandon, commit, keep, locked, tool, wal_lock
 from meshlab.snapshot.contents import digests_in, read_texts, write_texts
-from meshlab.snapshot.layers import LayerFolder, newest_rows, read_records
+from meshlab.snapshot.layers import LayerFolder, newest_rows, read_records, write_plain
 from meshlab.snapshot.manifest import (
     CONTENTS,
     HISTORY,
@@ -41,7 +40,7 @@ from meshlab.snapshot.manifest import (
     layer_path,
     next_generation,
 )
-from meshlab.snapshot.ranges import folded_after, rest, segment_size, undeleted
+from meshlab.snapshot.ranges import folded_after, rest, undeleted
 from meshlab.tables.events import load_user
 from meshlab.tables.load import Piece
 from meshlab.tables.seal import seal
@@ -50,7 +49,7 @@ from meshlab.times import DAY, SECOND, day_of, midnight
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.frame import NO_SUM
-from meshlab.wal.paths import SNAPSHOT, segment_days, segment_name
+from meshlab.wal.paths import SNAPSHOT, segment_days, segment_name, segment_size
 from meshlab.wal.recovery import last_frame
 from meshlab.wal.writer import wall_clock
 
@@ -248,7 +247,7 @@ def _retire(plan: _Plan, report: VacuumReport, files: Files, clock: Callable[[],
         if days:
             totals = _totals(plan.root, before, days)
             events, nbytes = pc.sum(totals["events"]).as_py() or 0, pc.sum(totals["bytes"]).as_py() or 0
-            layers += _added(folder.add(LEDGER, lambda sink: _write_totals(sink, totals)))
+            layers += _added(folder.add(LEDGER, lambda sink: write_plain(sink, totals)))
         layers = _shrunk(plan, layers, folder)
         if layers == before.layers and not days:
             return report
@@ -294,11 +293,6 @@ def _totals(root: Path, manifest: Manifest, days: list[str]) -> pa.Table:
     return renamed.rename_columns(["day", "hour", "op", "dialect", "events", "bytes"]).sort_by(
         [("day", "ascending"), ("hour", "ascending"), ("op", "ascending"), ("dialect", "ascending")]
     )
-
-
-def _write_totals(sink: Any, totals: pa.Table) -> tuple[int, str, str]:
-    pq.write_table(totals, sink, compression="zstd", write_page_checksum=True)
-    return totals.num_rows, "", ""
 
 
 def _retired(root: Path, manifest: Manifest, day: str) -> Retired:

@@ -5,26 +5,22 @@ from __future__ import annotations
 import html
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.errors import MeshlabError
 from meshlab.records import FIELDS
 from meshlab.tables.load import Load, Log, Moment, Piece, Read, select
 from meshlab.tables.reports import reject_table, segment_table
 from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA
+from meshlab.tables.tabular import Tabular
 from meshlab.wal.chain import ORIGIN, Cursor
 from meshlab.wal.reader import Part, Tally, total
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
 
-
-class Events:
+class Events(Tabular):
     """Events of one or more users; nothing is read before it is asked for.
 
     ``to_batches()`` streams in bounded memory.  Everything else reads all once and
@@ -54,29 +50,14 @@ class Events:
             self._table = table.unify_dictionaries() if len(self._loads) > 1 else table
         return self._table
 
-    def to_pandas(self) -> pd.DataFrame:
-        """The events as a pandas frame; integers with gaps are ``Int64`` or ``UInt64``, so none is rounded."""
-        return to_pandas(self.to_arrow())
-
-    def to_polars(self) -> pl.DataFrame:
-        """The events as a polars frame.  Raises ``MeshlabError`` when polars is not installed."""
-        return to_polars(self.to_arrow())
-
     def to_pylist(self) -> list[dict[str, Any]]:
         """The events as dicts: place and time in front, then what was given of the record."""
         return [json_form(row) for batch in self.to_arrow().to_batches() for row in batch.to_pylist()]
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """The Arrow stream protocol: DuckDB, polars and others read the object as it is."""
-        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.to_batches():
             for row in batch.to_pylist():
                 yield json_form(row)
-
-    def __len__(self) -> int:
-        return int(self.to_arrow().num_rows)
 
     @property
     def rejects(self) -> pa.Table:
@@ -149,33 +130,6 @@ def _segments(load: Load) -> pa.Table:
 
 def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(tables or [schema.empty_table()]).unify_dictionaries()
-
-
-# Other forms
-
-
-def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """A pandas frame of an Arrow table, without loss: integers with gaps stay integers.
-
-    >>> to_pandas(pa.table({"n": pa.array([None, 2**64 - 1], pa.uint64())})).n.tolist()
-    [<NA>, 18446744073709551615]
-    """
-    import pandas as pd
-
-    nullable = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
-    gappy = {column.type for column in table.columns if column.null_count}
-    return table.to_pandas(types_mapper={kind: nullable[kind] for kind in nullable if kind in gappy}.get)
-
-
-def to_polars(table: pa.Table) -> pl.DataFrame:
-    """A polars frame of an Arrow table.  Raises ``MeshlabError`` when polars is not installed."""
-    try:
-        import polars as pl
-    except ImportError:
-        raise MeshlabError("polars is not installed", hint="pip install polars, or use to_arrow()") from None
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def json_form(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.dialects import OPS
-from meshlab.errors import MeshlabError, storage_errors
+from meshlab.errors import MeshlabError
 from meshlab.tables.batches import Names
 from meshlab.tables.digests import DuckDigests
 from meshlab.tables.parse import Parser
 from meshlab.tables.schema import EVENT_SCHEMA
 from meshlab.tables.sealed import SealedSegment, find_sealed
 from meshlab.tables.segment import RawSegment, Rows
-from meshlab.times import DAY, midnight, parse_time
+from meshlab.times import DAY, from_datetime, midnight, parse_time
 from meshlab.wal.chain import LONG_AGO, MIDDLE, ORIGIN, Cursor, resumed
 from meshlab.wal.files import open_regular
 from meshlab.wal.lines import Digests, Reject
-from meshlab.wal.paths import segment_days, segment_name
+from meshlab.wal.paths import segment_days, segment_name, segment_size
 from meshlab.wal.reader import Opener, Part, resolve
 from meshlab.wal.recovery import last_frame
 
@@ -114,8 +114,7 @@ def micros(moment: Moment | None, name: str) -> int | None:
     if moment is None or (isinstance(moment, int) and not isinstance(moment, bool)):
         return moment
     if isinstance(moment, datetime):
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return from_datetime(moment)
     micros = parse_time(moment) if isinstance(moment, str) else None
     if micros is None:
         raise MeshlabError(f"{name} is {moment!r}, which is no time", hint="give RFC 3339, like 2025-07-07T08:00:00Z")
@@ -309,6 +308,4 @@ def _progress_bar(load: Load, pieces: Sequence[Piece]) -> Any:
 def _size(root: Path, piece: Piece) -> int:
     if piece.stop is not None:
         return piece.stop - piece.start
-    path = root / segment_name(piece.segment)
-    with storage_errors("read", path):
-        return os.path.getsize(path) - piece.start
+    return segment_size(root, piece.segment) - piece.start

@@ -94,7 +94,7 @@ def _seal_segment(segment: RawSegment, files: Files) -> SealedFile | None:
     targets = sealed_path(segment.root, segment.day), description_path(segment.root, segment.day)
     temporaries = [path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in targets]
     with storage_errors("seal", targets[0]):
-        _sync(source, files)
+        files.sync_file(source)
         before = look_at_source(source)
         _make_folder(targets[0].parent, files)
         try:
@@ -142,14 +142,6 @@ def _is_readable(path: Path) -> bool:
     except (OSError, pa.ArrowException):
         return False
     return True
-
-
-def _sync(path: Path, files: Files) -> None:
-    fd = files.open(path, os.O_RDONLY)
-    try:
-        files.sync(fd)
-    finally:
-        files.close(fd)
 
 
 def _write(segment: RawSegment, sink: SyncedFile) -> list[Group]:

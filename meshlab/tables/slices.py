@@ -31,7 +31,7 @@ def views(data: Any, start: Any, stop: Any, valid: Any = None) -> pa.Array:
     view[:, 3] = start
     short = np.flatnonzero(length <= INLINE)
     if len(short):
-        view[short, 1:] = _inline(data, start[short], length[short])
+        view[short, 1:] = inline(data, start[short], length[short])
     nulls = None
     if valid is not None:
         view[~valid] = 0
@@ -73,7 +73,10 @@ def _words(data: Any, kind: str) -> Any:
     return np.ndarray(shape=(len(data) - size + 1,), dtype=kind, buffer=data, strides=(1,))
 
 
-def _inline(data: Any, start: Any, length: Any) -> Any:
-    held = data[start[:, None] + np.arange(INLINE)]
-    held[np.arange(INLINE) >= length[:, None]] = 0
-    return held.view("<i4")
+def inline(data: Any, start: Any, size: Any) -> Any:
+    """The bytes of short texts, padded with NULs, as three words each."""
+    places = start[:, None] + np.arange(INLINE)
+    inside = np.arange(INLINE) < size[:, None]
+    held = np.zeros((len(start), INLINE), np.uint8)
+    held[inside] = data[places[inside]]
+    return held.view(np.int32)

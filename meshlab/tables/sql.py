@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import msgspec
@@ -17,13 +17,10 @@ import pyarrow as pa
 
 from meshlab.errors import MeshlabError
 from meshlab.tables.connection import connect
-from meshlab.tables.events import Events, load_users, to_pandas, to_polars
+from meshlab.tables.events import Events, load_users
 from meshlab.tables.load import Log
 from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
+from meshlab.tables.tabular import Tabular, to_pandas
 
 TABLES = {"events": EVENT_SCHEMA, "rejects": REJECT_SCHEMA, "segments": SEGMENT_SCHEMA}
 
@@ -36,7 +33,7 @@ _LOADED = "loaded events"
 """The columns of events that were loaded, under a name no query has reason to use."""
 
 
-class Result:
+class Result(Tabular):
     """The rows of a query.  ``damage`` counts the damaged pieces in the logs it read."""
 
     def __init__(self, table: pa.Table, damage: int) -> None:
@@ -46,25 +43,6 @@ class Result:
     def to_arrow(self) -> pa.Table:
         """The rows as an Arrow table."""
         return self._table
-
-    def to_pandas(self) -> pd.DataFrame:
-        """The rows as a pandas frame; integers with gaps stay integers."""
-        return to_pandas(self._table)
-
-    def to_polars(self) -> pl.DataFrame:
-        """The rows as a polars frame.  Raises ``MeshlabError`` when polars is not installed."""
-        return to_polars(self._table)
-
-    def to_pylist(self) -> list[dict[str, Any]]:
-        """The rows as dicts."""
-        rows: list[dict[str, Any]] = self._table.to_pylist()
-        return rows
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        return self._table.__arrow_c_stream__(requested_schema)
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
 
     def __repr__(self) -> str:
         return f"<Result: {len(self):,} rows, {self._table.num_columns} columns>"

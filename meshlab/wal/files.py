@@ -55,6 +55,14 @@ class Files:
         else:
             os.fdatasync(fd)
 
+    def sync_file(self, path: Path) -> None:
+        """Return when the bytes and the size of the file of that name are on the medium."""
+        fd = self.open(path, os.O_RDONLY)
+        try:
+            self.sync(fd)
+        finally:
+            self.close(fd)
+
     def sync_directory(self, path: Path) -> None:
         """Return when the names in a directory are on the medium."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

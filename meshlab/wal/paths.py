@@ -144,3 +144,10 @@ def _refuse_case_twin(store: Path, uid: str) -> None:
             raise BadUserId(
                 f"user id {uid!r} differs only by case from the existing {name!r}", hint="use the existing spelling"
             )
+
+
+def segment_size(root: Path, day: str) -> int:
+    """Bytes of a segment.  Raises ``StorageError``."""
+    path = root / segment_name(day)
+    with storage_errors("read", path):
+        return os.path.getsize(path)

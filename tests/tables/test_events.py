@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from meshlab.errors import MeshlabError
-from meshlab.tables.events import json_form, load_user, load_users, to_pandas
+from meshlab.tables.events import json_form, load_user, load_users
+from meshlab.tables.tabular import to_pandas
 from meshlab.testing import LogBuilder
 
 from .logs import mixed_log
