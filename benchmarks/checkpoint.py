@@ -17,7 +17,7 @@ from benchmarks.inputs import Inputs
 from benchmarks.measure import figure, tell
 from benchmarks.report import SPEED, TIME, Bound, Row, seconds
 from benchmarks.verify import peak_memory
-from meshlab.cli.checkpoint import give_way
+from meshlab.service.priority import give_way
 from meshlab.store import UserStore
 
 UID = "big"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -23,6 +21,7 @@ from meshlab.cli.output import (
 )
 from meshlab.cli.units import size_text, with_sizes
 from meshlab.errors import DamageFound, MeshlabError
+from meshlab.service.priority import give_way
 from meshlab.wal.paths import existing_user
 
 SIZES = ("bytes_folded", "bytes_written", "bytes_merged", "bytes_saved")
@@ -37,7 +36,7 @@ UPGRADE_HELP = "Allow the first checkpoint over a phase-1 snapshot, which is kep
 @click.option("--all", "everyone", is_flag=True, help="Every user of the store.")
 @click.option("--upgrade", is_flag=True, help=UPGRADE_HELP)
 @click.option("--accept", metavar="FILE:OFFSET", multiple=True, help=ACCEPT_HELP)
-@click.option("--retain", metavar="DAYS", type=click.IntRange(0, 36_500), help=RETAIN_HELP)
+@click.option("--retain", metavar="DAYS", type=click.IntRange(0), help=RETAIN_HELP)
 @click.option("--dry-run", is_flag=True, help="Say what would be folded, written and merged; change nothing.")
 @format_option
 @click.pass_obj
@@ -79,21 +78,6 @@ def command(
     else:
         _show(list(rows), fmt)
     raise click.exceptions.Exit(outcome.code)
-
-
-def give_way() -> None:
-    """Lower this process, and all threads it starts, behind the services that append meanwhile; few threads."""
-    import pyarrow as pa
-
-    from meshlab.tables.connection import borrow
-
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
-    pa.set_cpu_count(1)
-    borrow().execute("set threads = 1")
-
-
-NICE = 10
 
 
 class Outcome:

@@ -9,6 +9,7 @@ import click
 
 from meshlab.cli.output import DAMAGE, FINE, Row, Settings, counted, flush, format_option, say, write_json, write_rows
 from meshlab.cli.units import size_text, with_sizes
+from meshlab.service.priority import give_way
 from meshlab.times import format_time
 from meshlab.wal.chain import LONG_AGO
 
@@ -34,6 +35,7 @@ def command(settings: Settings, uid: str, apply: bool, fmt: str) -> None:
       meshlab vacuum ann
       meshlab vacuum ann --apply
     """
+    give_way()
     report = settings.open()[uid].vacuum(apply=apply)
     if fmt == "json":
         write_json(_answer(report))

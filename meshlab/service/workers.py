@@ -20,8 +20,9 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
+from meshlab.service.priority import NICE
+
 PROGRAM = (sys.executable, "-m", "meshlab")
-NICE = 10
 KILLED_AFTER = 5.0
 """Seconds a worker that was asked to end gets before it is killed."""
 

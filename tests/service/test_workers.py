@@ -5,7 +5,8 @@ import time
 import pytest
 
 import meshlab
-from meshlab.service.workers import NICE, Workers
+from meshlab.service.priority import NICE
+from meshlab.service.workers import Workers
 
 
 @pytest.fixture
