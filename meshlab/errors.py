@@ -12,6 +12,9 @@
       SnapshotError      a snapshot that cannot be trusted
       NotRestorable      a moment or place no snapshot and log lead to any more
       CheckpointBusy     another checkpoint or vacuum of the same user is at work
+      PlanRefused        a plan that must not be carried out as it is
+        PlanStale        an input is not what it was when the plan was made
+      MigrationBusy      another migration works on the same store
       InternalError      an invariant of meshlab itself does not hold
 
 Each has a message (what, where, expected and found) and a hint (what to do
@@ -116,6 +119,24 @@ class NotRestorable(MeshlabError, LookupError):
 
 class CheckpointBusy(MeshlabError):
     """Another checkpoint or vacuum of the same user holds ``checkpoint.lock``."""
+
+    default_hint = "let it end, then try again; nothing was touched"
+
+
+class PlanRefused(MeshlabError):
+    """A plan that must not be carried out as it is."""
+
+    default_hint = "make the plan anew with 'meshlab migrate plan'"
+
+
+class PlanStale(PlanRefused):
+    """An input of a plan is not what it was when the plan was made."""
+
+    default_hint = "make the plan anew and rehearse it; nothing was changed"
+
+
+class MigrationBusy(MeshlabError):
+    """Another migration works on the same store."""
 
     default_hint = "let it end, then try again; nothing was touched"
 
