@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 
 MAX_DEPTH = 256
 """Deepest nesting of arrays and objects in one line; deeper lines are ``not-json``."""
+
+
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""What JSON has no number for, by the string that stands for it in the JSON form of a memory."""
+
+
+def json_float(value: float) -> float | str:
+    """A float as it stands in the JSON form: itself, or a string for what JSON has no number for.
+
+    >>> [json_float(value) for value in (0.5, math.nan, -math.inf)]
+    [0.5, 'NaN', '-Infinity']
+    """
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 class NotJson(ValueError):

@@ -143,7 +143,8 @@ class Planner:
         reasons += [self.line.problem(index) for index in range(first.start.place) if self.line.problem(index)][:1]
         reasons += [entry.problem for entry in self.line.entries if entry.problem]
         if first.since != first.start.cursor.effective:
-            reasons.append(f"the phase-1 snapshot is of {format_time(first.since)}")
+            began = first.start.name if first.start.path is not None else "what the user began with"
+            reasons.append(f"{began} is of {format_time(first.since)}")
         return "; ".join(dict.fromkeys(reasons)) or "no earlier snapshot is kept"
 
     def _unusable_after(self, moment: int) -> list[str]:

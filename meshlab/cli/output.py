@@ -24,6 +24,7 @@ import click
 import msgspec
 
 from meshlab.cli import tables
+from meshlab.jsontext import json_float
 
 FINE, ERROR, DAMAGE = 0, 1, 2
 """Exit codes; ``DAMAGE`` also says that changes are planned."""
@@ -143,7 +144,13 @@ def arrow_rows(table: Any) -> Iterator[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Exact decimals without fraction (sums in SQL) are integers; other decimals are floats."""
+    """Exact decimals without fraction (sums in SQL) are integers; other decimals are floats; NaN has its name."""
+    if isinstance(value, float):
+        return json_float(value)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, (bytes, bytearray)):

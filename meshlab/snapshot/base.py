@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.snapshot.contents import Contents
-from meshlab.snapshot.layers import LAYER_SCHEMA, STATE_COLUMNS, newest_rows, read_records, rows_with_ids, verify_layer
+from meshlab.snapshot.layers import (
+    LAYER_SCHEMA,
+    STATE_COLUMNS,
+    merge_records,
+    newest_rows,
+    read_records,
+    rows_with_ids,
+    verify_layer,
+)
 from meshlab.snapshot.manifest import CONTENTS, RECORDS, Layer, Manifest, layer_path
 from meshlab.tables.schema import RECORD_SCHEMA, TIME, TIME_PROJECTIONS
 from meshlab.tables.times import to_timestamps
@@ -49,6 +58,20 @@ class Base:
             parts[name] = pa.chunked_array([to_timestamps(chunk) for chunk in table[text].chunks], TIME)
         return pa.table([parts[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
 
+    def batches(self, *, rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """All live records in ``RECORD_SCHEMA``, sorted by id, at most ``rows`` in a batch.
+
+        Memory holds a few rows of every layer, a few contents, and some hundred bytes for
+        every long content.  Raises ``SnapshotError`` for one that is nowhere.
+        """
+        for table in merge_records(self._records, drop_gone=True):
+            low = 0
+            for texts in self.contents.parts(table["content"].combine_chunks(), sparing=True):
+                part = table.slice(low, len(texts)).select(list(STATE_COLUMNS)).combine_chunks()
+                low += len(texts)
+                yield from _whole(part, texts).to_batches(max_chunksize=rows)
+        self.contents.release()
+
     def coded(self) -> pa.Table:
         """All live records, sorted by id, with codes for contents and without projections of times."""
         columns = [*STATE_COLUMNS, "gone"]
@@ -67,6 +90,14 @@ class Base:
                 found.append(taken.filter(pc.invert(taken["gone"])))
                 wanted = wanted.filter(pc.invert(pc.is_in(wanted, taken["id"].combine_chunks())))
         return pa.concat_tables([LAYER_SCHEMA.empty_table(), *found])
+
+
+def _whole(part: pa.Table, texts: pa.Array) -> pa.Table:
+    """Records with their contents and the projections of their times."""
+    columns = {name: part[name] for name in STATE_COLUMNS} | {"content": texts}
+    for name, text in TIME_PROJECTIONS.items():
+        columns[name] = pa.chunked_array([to_timestamps(chunk) for chunk in part[text].chunks], TIME)
+    return pa.table([columns[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
 
 
 def verified_path(root: Path, layer: Layer, folder: Path | None = None) -> Path:

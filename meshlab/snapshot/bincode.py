@@ -1,13 +1,4 @@
-"""Phase-1 snapshots: a bincode 1.3 map from id to record, read to Arrow and written.
-
-The file is a ``u64`` count, then that many entries; an entry is the key (the id
-again) and the seventeen fields of a record in serialisation order, all little
-endian:
-
-    string    u64 length, UTF-8 bytes        (times are RFC 3339 strings)
-    number    f64 or u64, 8 bytes
-    variant   u32 index into the tuples of ``meshlab.events``
-    list      u64 count, then its strings
+"""Phase-1 snapshots: a bincode 1.3 map from id to record (see ``layout``), read to Arrow and written.
 
 The reader finds the offsets of whole records in one tight loop, then gathers every
 field of all of them at once.  It keeps one window of the file in memory, and 16 bytes
@@ -25,6 +16,7 @@ file goes.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from bisect import bisect_left
@@ -38,7 +30,17 @@ import pyarrow.compute as pc
 from tqdm.auto import tqdm
 
 from meshlab.errors import SnapshotError, storage_errors
-from meshlab.records import CONTENT_TYPES, MODES, VAULT_STATUSES
+from meshlab.snapshot.entries import write_map
+from meshlab.snapshot.layout import (
+    COMFORTS,
+    FEELINGS,
+    FLOATS,
+    LAYOUT,
+    SMALLEST_RECORD,
+    STRING,
+    TAIL,
+    VARIANTS,
+)
 from meshlab.snapshot.window import WINDOW, Keys, Window
 from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, RECORD_FIELDS, RECORD_SCHEMA
 from meshlab.tables.times import to_timestamps
@@ -50,29 +52,6 @@ LARGEST_RECORD = (1 << 31) - 1 - 2 * WINDOW
 """Bytes of one record: offsets within a window must fit Arrow's 32-bit strings."""
 
 _U64 = struct.Struct("<Q")
-_STRING, _STRINGS = -1, -2
-_FLOATS = ("phase_tag", "amplitude", "frequency", "width", "position", "stability")
-_FEELINGS = ("valence", "arousal", "dominance")
-_COMFORTS = ("energy", "stress", "flux", "perturbation")
-_VARIANTS = {"content_type": CONTENT_TYPES, "vault_status": VAULT_STATUSES, "mode": MODES}
-_LAYOUT = (
-    ("key", _STRING),
-    ("id", _STRING),
-    ("concept_id", _STRING),
-    *((name, 8) for name in _FLOATS),
-    ("creation_time", _STRING),
-    ("last_accessed", _STRING),
-    ("access_count", 8),
-    ("content", _STRING),
-    ("content_type", 4),
-    *((f"emotional_signature.{name}", 8) for name in _FEELINGS),
-    ("emotional_signature.trauma_indicators", _STRINGS),
-    ("vault_status", 4),
-    ("mode", 4),
-    *((f"comfort_metrics.{name}", 8) for name in _COMFORTS),
-)
-_SMALLEST_RECORD = sum(8 if size < 0 else size for _, size in _LAYOUT)
-_TAIL = 4 + 4 + 8 * len(_COMFORTS)
 
 
 def is_bincode(path: str | os.PathLike[str]) -> bool:
@@ -121,7 +100,7 @@ def _read_count(window: Window) -> int:
     if len(window.data) < 8:
         raise window.error(0, "expected 8 bytes of record count", f"{len(window.data)}: the file is cut")
     (total,) = _U64.unpack_from(window.data)
-    room = (window.size - 8) // _SMALLEST_RECORD
+    room = (window.size - 8) // SMALLEST_RECORD
     if total > room:
         expected = f"expected a count of at most {room} records in {window.size} bytes"
         raise window.error(0, expected, f"a count of {total}")
@@ -169,11 +148,11 @@ def _scan(data: bytes, position: int, limit: int) -> _Scan:
                 for _ in range(count):
                     strings.append(at)
                     at += 8 + u64(data, at)[0]
-            if at + _TAIL > size:
+            if at + TAIL > size:
                 break
             starts.append(position)
             tails.append(at)
-            position = at + _TAIL
+            position = at + TAIL
     except (struct.error, IndexError, OverflowError):  # a length that points beyond the window
         pass
     del strings[bisect_left(strings, position) :]
@@ -183,7 +162,7 @@ def _scan(data: bytes, position: int, limit: int) -> _Scan:
 def _needed(window: Window, position: int, record: int) -> int:
     """Bytes that must be in memory to get on with a record; raises when the file has fewer."""
     end = position
-    for name, size in _LAYOUT:
+    for name, size in LAYOUT:
         start = end
         for end in _steps(window, start, name, size, record):
             if end > len(window.data):
@@ -199,13 +178,13 @@ def _steps(window: Window, at: int, name: str, size: int, record: int) -> Iterat
     body = _within(window, at, 8, f"the length of {name}", record)
     yield body
     (length,) = _U64.unpack_from(window.data, at)
-    if size == _STRING:
+    if size == STRING:
         yield _within(window, body, length, name, record)
         return
     _within(window, body, 8 * length, name, record)
     for _ in range(length):
         start = body
-        for body in _steps(window, start, f"{name}[]", _STRING, record):
+        for body in _steps(window, start, f"{name}[]", STRING, record):
             yield body
 
 
@@ -236,7 +215,7 @@ class _Records:
         columns["id"], at = self.strings(at, "id")
         self.check_keys(key, columns["id"])
         columns["concept_id"], at = self.strings(at, "concept_id")
-        for name in _FLOATS:
+        for name in FLOATS:
             columns[name], at = self.floats(at)
         columns["creation_time"], at = self.strings(at, "creation_time")
         columns["last_accessed"], at = self.strings(at, "last_accessed")
@@ -247,7 +226,7 @@ class _Records:
         at = np.array(self.scan.tails, np.int64)
         columns["vault_status"], at = self.variants(at, "vault_status")
         columns["mode"], at = self.variants(at, "mode")
-        comforts = [self.f64[at + 8 * i] for i in range(len(_COMFORTS))]
+        comforts = [self.f64[at + 8 * i] for i in range(len(COMFORTS))]
         columns["comfort_metrics"] = pa.StructArray.from_arrays(comforts, fields=list(COMFORT_METRICS))
         columns["creation_ts"] = to_timestamps(columns["creation_time"])
         columns["last_accessed_ts"] = to_timestamps(columns["last_accessed"])
@@ -287,7 +266,7 @@ class _Records:
             raise self.error(row, int(self.starts[row]), expected, repr(keys[row].as_py()))
 
     def variants(self, at: Any, name: str) -> tuple[pa.Array, Any]:
-        names = _VARIANTS[name]
+        names = VARIANTS[name]
         index = self.u32[at]
         if index.max() >= len(names):
             row = int(np.argmax(index >= len(names)))
@@ -295,8 +274,8 @@ class _Records:
         return pa.array(names).take(pa.array(index)), at + 4
 
     def feelings(self, at: Any) -> pa.Array:
-        floats = [pa.array(self.f64[at + 8 * i]) for i in range(len(_FEELINGS))]
-        counts = self.u64[at + 8 * len(_FEELINGS)]
+        floats = [pa.array(self.f64[at + 8 * i]) for i in range(len(FEELINGS))]
+        counts = self.u64[at + 8 * len(FEELINGS)]
         offsets = np.zeros(len(counts) + 1, np.int32)
         np.cumsum(counts, out=offsets[1:])
         values, _ = self.strings(np.array(self.scan.strings, np.int64), "trauma_indicators")
@@ -332,37 +311,24 @@ def write_bincode(records: Iterable[Mapping[str, Any]]) -> bytes:
     The format has no room for an absent or unknown field: raises ``SnapshotError``
     naming the record and what does not fit.
     """
-    entries = [_entry(record) for record in records]
-    return _U64.pack(len(entries)) + b"".join(entries)
+    rows = list(records)
+    with io.BytesIO() as sink:
+        write_map(sink, [_batch_of(rows)], len(rows))
+        return sink.getvalue()
 
 
-def _entry(record: Mapping[str, Any]) -> bytes:
-    try:
-        unknown = set(record) - set(RECORD_FIELDS.names)
+def _batch_of(rows: list[Mapping[str, Any]]) -> pa.RecordBatch:
+    for row in rows:
+        unknown = [f"{name}" for name in row if name not in RECORD_FIELDS.names]
         if unknown:
-            raise ValueError(f"the format has no field {sorted(unknown)[0]!r}")
-        return _part(record["id"], _STRING, "key") + b"".join(
-            _part(_value(record, name), size, name) for name, size in _LAYOUT[1:]
-        )
-    except KeyError as error:
-        raise SnapshotError(f"record {record.get('id')!r}: expected every field, found no {error.args[0]}") from None
-    except (ValueError, TypeError, AttributeError, struct.error) as error:
-        raise SnapshotError(f"record {record.get('id')!r} does not fit the bincode format: {error}") from None
+            raise _refused(row, f"the format has no field {min(unknown)!r}")
+    try:
+        return pa.RecordBatch.from_pylist(rows, schema=RECORD_SCHEMA)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if len(rows) == 1:
+            raise _refused(rows[0], str(error)) from None
+        return pa.concat_batches([_batch_of([row]) for row in rows])
 
 
-def _value(record: Mapping[str, Any], name: str) -> Any:
-    value: Any = record
-    for part in name.split("."):
-        value = value[part]
-    return value
-
-
-def _part(value: Any, size: int, name: str) -> bytes:
-    if size == _STRING:
-        text: bytes = value.encode()
-        return _U64.pack(len(text)) + text
-    if size == _STRINGS:
-        return _U64.pack(len(value)) + b"".join(_part(item, _STRING, name) for item in value)
-    if name in _VARIANTS:
-        return struct.pack("<I", _VARIANTS[name].index(value))
-    return struct.pack("<Q" if name == "access_count" else "<d", value)
+def _refused(row: Mapping[str, Any], reason: str) -> SnapshotError:
+    return SnapshotError(f"record {row.get('id')!r} does not fit the bincode format: {reason}")

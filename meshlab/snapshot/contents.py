@@ -36,7 +36,9 @@ _NUL = "\0"
 _CODE = 65
 _SLICE = 65_536
 _BATCH = 8192
-_SPARSE = 1024
+_SPARSE = 64
+"""Texts from everywhere that are looked at before their pages are let go: each may bring a megabyte of its file."""
+
 _PART = 32 << 20
 """Bytes of contents in one array."""
 

@@ -36,6 +36,9 @@ LAYER_SCHEMA = pa.schema([*RECORD_FIELDS, ("extra", pa.string()), ("hash", pa.bi
 
 STATE_COLUMNS = (*RECORD_FIELDS.names, "extra")
 GROUP_ROWS = 32_768
+_HELD_ROWS = 4096
+"""Rows of each layer in memory while layers are merged."""
+
 _CODEC = "zstd"
 _FEW_VALUES = ["concept_id", "content_type", "vault_status", "mode"]
 _names = count()
@@ -124,13 +127,28 @@ def write_records(sink: Any, tables: Iterable[pa.Table]) -> tuple[int, str, str]
     rows, first, last = 0, "", ""
     settings = {"compression": _CODEC, "use_dictionary": _FEW_VALUES, "write_statistics": ["id"]}
     with pq.ParquetWriter(sink, LAYER_SCHEMA, write_page_checksum=True, **settings) as writer:
-        for table in tables:
-            if table.num_rows:
-                first = first if rows else table["id"][0].as_py()
-                last = table["id"][-1].as_py()
-                rows += table.num_rows
-                writer.write_table(table, row_group_size=GROUP_ROWS)
+        for table in _grouped(tables):
+            first = first if rows else table["id"][0].as_py()
+            last = table["id"][-1].as_py()
+            rows += table.num_rows
+            writer.write_table(table, row_group_size=GROUP_ROWS)
     return rows, first, last
+
+
+def _grouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables that fill groups of rows, but for the last."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += table.num_rows
+        if count >= GROUP_ROWS:
+            whole = pa.concat_tables(waiting)
+            full = count - count % GROUP_ROWS
+            yield whole.slice(0, full)
+            waiting, count = [whole.slice(full)], count - full
+    if count:
+        yield pa.concat_tables(waiting)
 
 
 def write_plain(sink: Any, table: pa.Table) -> tuple[int, str, str]:
@@ -250,11 +268,11 @@ def merge_records(paths: list[Path], *, drop_gone: bool) -> Iterator[pa.Table]:
 
 
 class _Reader:
-    """A layer read row group by row group."""
+    """A layer read a few rows at a time: there may be many beside it."""
 
     def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-        self._next = 0
+        file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        self._rows = file.iter_batches(_HELD_ROWS)
         self._held: pa.Table | None = None
         self._fill()
 
@@ -288,7 +306,5 @@ class _Reader:
         return taken
 
     def _fill(self) -> None:
-        self._held = None
-        if self._next < self._file.num_row_groups:
-            self._held = self._file.read_row_group(self._next).cast(LAYER_SCHEMA)
-            self._next += 1
+        batch = next(self._rows, None)
+        self._held = None if batch is None else pa.Table.from_batches([batch]).cast(LAYER_SCHEMA)

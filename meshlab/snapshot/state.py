@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshlab.jsontext import json_float
 from meshlab.records import FIELDS
 from meshlab.snapshot.fold import Counts
 from meshlab.tables.tabular import Tabular
@@ -65,6 +66,8 @@ class State(Tabular):
 
         Given fields only, in serialisation order, then unknown ones by name; times are
         the text that was written; a value that does not fit its field stands as it was.
+        NaN and the infinities, which only an older layout can bring, are the strings
+        ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
         """
         return list(json_forms(self._table))
 
@@ -112,7 +115,7 @@ def json_forms(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def plain_values(column: pa.Array) -> list[Any]:
-    """Python values, None where there is none; of a struct the given subfields only.
+    """Python values as the JSON form has them, None where there is none; of a struct the given subfields only.
 
     Numpy makes Python objects of a column many times faster than Arrow does.
     """
@@ -125,7 +128,11 @@ def plain_values(column: pa.Array) -> list[Any]:
         return _with_gaps(lists, column)
     if pa.types.is_string(column.type):
         return list(column.to_numpy(zero_copy_only=False).tolist())
-    return _with_gaps(column.fill_null(0).to_numpy().tolist(), column)
+    numbers = column.fill_null(0).to_numpy()
+    plain = numbers.tolist()
+    for row in np.flatnonzero(~np.isfinite(numbers)).tolist():
+        plain[row] = json_float(plain[row])
+    return _with_gaps(plain, column)
 
 
 def _structs(column: pa.Array) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ from meshlab.snapshot.manifest import (
     layer_path,
     next_generation,
 )
+from meshlab.snapshot.pins import pinned
 from meshlab.snapshot.ranges import folded_after, rest, undeleted
 from meshlab.tables.events import load_user
 from meshlab.tables.load import Piece
@@ -131,6 +132,7 @@ class _Plan:
         self.root, self.uid, self.manifest, self.now = root, uid, manifest, now
         self.cutoff = min(now, manifest.effective) - manifest.retain_days * DAY
         self.entries = history(root, uid)
+        self.pinned = pinned(root)
         self.base = self._base()
         self.days = segment_days(root)
         self.left = undeleted(root, manifest)
@@ -147,7 +149,7 @@ class _Plan:
         """
         if not self.is_whole(self.manifest):
             return None
-        known = [entry.manifest for entry in self.entries if entry.manifest is not None] + [self.manifest]
+        known = [*self.earlier(), self.manifest]
         old = [one for one in known if one.generation and one.effective <= self.cutoff]
         return next((one for one in reversed(old) if self.is_whole(one)), None)
 
@@ -162,9 +164,15 @@ class _Plan:
 
     def kept(self) -> list[Manifest]:
         """The manifests that stay, oldest first."""
-        floor = self.base.generation if self.base is not None else 0
-        earlier = [entry.manifest for entry in self.entries if entry.manifest is not None]
-        return [one for one in earlier if one.generation >= floor] + [self.manifest]
+        return [one for one in self.earlier() if self.is_wanted(one) or one.generation in self.pinned] + [self.manifest]
+
+    def earlier(self) -> list[Manifest]:
+        """The manifests in ``history/`` that can be read, oldest first."""
+        return [entry.manifest for entry in self.entries if entry.manifest is not None]
+
+    def is_wanted(self, manifest: Manifest) -> bool:
+        """Whether a moment of the window is restored from an earlier manifest."""
+        return self.base is None or manifest.generation >= self.base.generation
 
     def segments(self) -> list[Fate]:
         sizes = {day: segment_size(self.root, day) for day in self.days}
@@ -196,36 +204,42 @@ class _Plan:
         return True, f"folded, and no moment of the last {self.manifest.retain_days} days needs it"
 
     def history(self) -> list[Fate]:
-        kept = {one.generation for one in self.kept()}
-        return [self._history_fate(entry, kept) for entry in self.entries]
+        return [self._history_fate(entry) for entry in self.entries]
 
-    def _history_fate(self, entry: Entry, kept: set[int]) -> Fate:
+    def _history_fate(self, entry: Entry) -> Fate:
         size = entry.path.stat().st_size
         if entry.manifest is None:
             reason = entry.problem or "the snapshot of phase 1: delete it by hand when it is no longer wanted"
             return Fate(entry.path.name, size, False, reason)
-        if entry.generation in kept:
+        if self.is_wanted(entry.manifest):
             return Fate(entry.path.name, size, False, "a moment of the window is restored from it")
+        if entry.generation in self.pinned:
+            return Fate(entry.path.name, size, False, f"pinned: {self.pinned[entry.generation]}")
         if entry.manifest.created_at > self.now - YOUNG:
             return Fate(entry.path.name, size, False, "younger than 15 minutes")
         return Fate(entry.path.name, size, True, "before the window")
 
     def layers(self) -> list[Fate]:
         """Layers no manifest refers to that stays or is young."""
-        earlier = [entry.manifest for entry in self.entries if entry.manifest is not None]
-        young = [one for one in earlier if one.created_at > self.now - YOUNG]
-        named = {layer_path(self.root, layer).name for one in (*self.kept(), *young) for layer in one.layers}
+        wanted = [one for one in self.earlier() if self.is_wanted(one) or one.created_at > self.now - YOUNG]
+        named, held = self._named([*wanted, self.manifest]), self._named(self.kept())
         unread = any(entry.problem for entry in self.entries) or not self.is_whole(self.manifest)
         fates = []
         for path in sorted((self.root / LAYERS).glob("[0-9a-f]*")):
             size = path.stat().st_size
             if path.name in named:
                 fates.append(Fate(path.name, size, False, "a snapshot refers to it"))
+            elif path.name in held:
+                fates.append(Fate(path.name, size, False, "a pinned snapshot refers to it"))
             elif unread:
                 fates.append(Fate(path.name, size, False, "a snapshot that cannot be read may refer to it"))
             else:
                 fates.append(Fate(path.name, size, True, "no snapshot that stays refers to it"))
         return fates
+
+    def _named(self, manifests: list[Manifest]) -> set[str]:
+        """The files of all layers of some manifests."""
+        return {layer_path(self.root, layer).name for one in manifests for layer in one.layers}
 
 
 def _folded(manifest: Manifest, day: str) -> Range | None:

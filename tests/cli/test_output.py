@@ -66,3 +66,10 @@ def test_whole_decimals_of_sql_are_integers():
 def test_no_rows_are_no_error(fmt, capsys):
     write_rows([], fmt, names=["a"])
     assert capsys.readouterr().out in ("", "a\n", "[]\n")
+
+
+@pytest.mark.parametrize(("fmt", "expected"), [("json", '[\n{"a":"NaN","b":{"c":["Infinity"]}}\n]\n'), ("csv", "NaN")])
+def test_what_json_has_no_number_for_is_named(fmt, expected, capfdbinary):
+    table = pa.table({"a": [float("nan")], "b": [{"c": [float("inf")]}]})
+    write_rows(arrow_rows(table), fmt)
+    assert expected in capfdbinary.readouterr().out.decode()

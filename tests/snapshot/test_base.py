@@ -6,9 +6,11 @@ import pyarrow as pa
 import pytest
 
 from meshlab.errors import SnapshotError
+from meshlab.snapshot import contents, layers
 from meshlab.snapshot.base import Base
 from meshlab.snapshot.hashing import row_hashes
-from meshlab.snapshot.manifest import CONTENTS, Manifest, history, layer_path
+from meshlab.snapshot.manifest import CONTENTS, Manifest, current, history, layer_path
+from meshlab.snapshot.seed import seed
 from meshlab.tables.schema import RECORD_SCHEMA
 
 from .stories import LONG, Shop, insert, update
@@ -44,6 +46,28 @@ def test_the_state_is_the_newest_row_of_every_record_that_lives(shop):
     assert (first["content"], first["amplitude"], first["extra"]) == (LONG, 0.5, '{"theme":"dark"}')
     assert first["last_accessed_ts"].isoformat() == "2025-07-07T01:02:03+00:00"
     assert table["content"].to_pylist()[1:] == ["back", LONG * 2]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 65_536])
+def test_the_state_comes_in_batches_too(shop, rows):
+    base = Base.open(shop.root, shop.manifest)
+    batches = list(base.batches(rows=rows))
+    assert all(0 < batch.num_rows <= rows and batch.schema == RECORD_SCHEMA for batch in batches)
+    assert pa.Table.from_batches(batches).combine_chunks().equals(base.state().combine_chunks())
+    assert list(Base.open(shop.root, Manifest(uid="u")).batches()) == []
+
+
+def test_memory_is_bounded_however_many_records_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(layers, "_HELD_ROWS", 256)
+    monkeypatch.setattr(contents, "_PART", 1 << 16)
+    rows = [{"id": f"m{number:05d}", "content": f"{number:05d}" * 200} for number in range(10_000)]
+    source = pa.RecordBatch.from_pylist(rows, schema=RECORD_SCHEMA)
+    report = seed(tmp_path / "u", "u", [source], progress=False)
+    base, held, count = Base.open(tmp_path / "u", current(tmp_path / "u", "u")), pa.total_allocated_bytes(), 0
+    for batch in base.batches(rows=100):
+        count += batch.num_rows
+        assert pa.total_allocated_bytes() - held < source.nbytes / 3
+    assert count == report.records == 10_000
 
 
 def test_some_records_are_looked_up_with_codes_and_hashes(shop):

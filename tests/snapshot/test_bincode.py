@@ -1,5 +1,6 @@
 """Phase-1 snapshots: real files, round trips, and every way a file can lie."""
 
+import io
 import json
 import math
 import struct
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from meshlab.errors import NotFound, SnapshotError
 from meshlab.records import CONTENT_TYPES, FIELDS, MODES, VAULT_STATUSES
-from meshlab.snapshot import bincode, window
+from meshlab.snapshot import layout, window
 from meshlab.snapshot.bincode import is_bincode, read_bincode, write_bincode
+from meshlab.snapshot.entries import fits_map, map_entries, misfit, write_map
 from meshlab.tables.schema import RECORD_SCHEMA
 from meshlab.times import parse_time
 
@@ -170,7 +172,7 @@ def lengths_in(data):
     """Offsets of every length in a file of one record."""
     offsets = [0, 8]
     at = 8
-    for name, size in bincode._LAYOUT:
+    for name, size in layout.LAYOUT:
         if size > 0:
             at += size
             continue
@@ -275,3 +277,58 @@ def test_a_manifest_is_not_bincode_and_a_missing_file_is_said_so(path):
 def test_what_the_format_cannot_hold_is_refused_with_its_record(wrong):
     with pytest.raises(SnapshotError, match="record 'm1'"):
         write_bincode([record(**wrong)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"theme": "dark"}, "the format has no field 'theme'"),
+        ({"mode": "Dim"}, "the format has no mode 'Dim'"),
+        ({"amplitude": None}, "no amplitude is given"),
+        ({"comfort_metrics": {"energy": 1.0}}, r"no comfort_metrics\.stress is given"),
+    ],
+    ids=str,
+)
+def test_the_refusal_names_the_field(wrong, reason):
+    with pytest.raises(SnapshotError, match=f"record 'm1' does not fit the bincode format: {reason}"):
+        write_bincode([record("m0"), record(**wrong)])
+
+
+def batch_of(*rows):
+    return pa.RecordBatch.from_pylist(list(rows), schema=RECORD_SCHEMA)
+
+
+NO_ROOM = [
+    ({"extra": '{"theme":"dark","b":1}'}, "the format has no field 'b'"),
+    ({"amplitude": None, "extra": '{"amplitude":"big"}'}, "the amplitude given does not fit its type"),
+    ({"mode": None}, "no mode is given"),
+    ({"vault_status": "Open"}, "the format has no vault_status 'Open'"),
+    ({"comfort_metrics": None}, "no comfort_metrics is given"),
+    ({"emotional_signature": {"valence": 1.0}}, "no emotional_signature.arousal is given"),
+    (
+        {"emotional_signature": {"valence": 1.0, "arousal": 0.0, "dominance": 0.0, "trauma_indicators": ["a", None]}},
+        "no emotional_signature.trauma_indicators is given",
+    ),
+]
+
+
+def test_what_fits_and_what_does_not_is_told_beforehand():
+    rows = [record("m0"), *(record(**wrong) for wrong, _ in NO_ROOM), record("m9")]
+    batch = batch_of(record("before"), *rows).slice(1)
+    assert fits_map(batch).to_pylist() == [True, *[False] * len(NO_ROOM), True]
+    assert [misfit(batch, row) for row in range(len(rows))] == ["", *(reason for _, reason in NO_ROOM), ""]
+    with pytest.raises(SnapshotError, match=r"record 'm1'.*no field 'b'"):
+        map_entries(batch)
+
+
+@given(st.lists(records(), max_size=6, unique_by=lambda r: r["id"]), st.integers(0, 3), st.integers(0, 3))
+def test_any_slice_of_a_batch_is_written_as_its_records(rows, low, high):
+    part = batch_of(*rows).slice(low, high)
+    sink = io.BytesIO()
+    assert write_map(sink, [part], part.num_rows) == len(sink.getvalue())
+    assert sink.getvalue() == write_bincode(rows[low : low + high])
+
+
+def test_a_map_of_another_number_of_records_is_refused():
+    with pytest.raises(SnapshotError, match="expected 3 records, found 2"):
+        write_map(io.BytesIO(), [batch_of(record("m1")), batch_of(record("m2"))], 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from meshlab.errors import SnapshotError
@@ -64,6 +65,14 @@ def test_the_same_rows_make_the_same_layer_which_is_kept_once(folder):
     first, second = add(folder, rows("ab")), add(folder, rows("ab"))
     assert first == second
     assert os.listdir(folder.path) == [folder.path_of(first).name]
+
+
+def test_tables_of_any_size_fill_groups_of_rows(folder, monkeypatch):
+    monkeypatch.setattr("meshlab.snapshot.layers.GROUP_ROWS", 4)
+    layer = add(folder, rows("abc"), rows("d"), rows(), rows("efghijklm"), rows("n"))
+    with pq.ParquetFile(folder.path_of(layer)) as file:
+        assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [4, 4, 4, 2]
+    assert [id for id, _ in told(read_records(folder.path_of(layer)))] == list("abcdefghijklmn")
 
 
 def test_no_rows_are_no_layer(folder):
@@ -152,6 +161,7 @@ def test_rows_of_some_ids_come_from_every_row_group(folder):
 @pytest.mark.parametrize("drop_gone", [True, False])
 def test_merging_in_pieces_gives_the_newest_row_of_each_id_in_order(folder, monkeypatch, drop_gone):
     monkeypatch.setattr("meshlab.snapshot.layers.GROUP_ROWS", 3)
+    monkeypatch.setattr("meshlab.snapshot.layers._HELD_ROWS", 2)
     names = [*"abcdefghij", "é", "\uffff", "\U0001f600", "\U0001f600x"]
     tables = [
         rows(names, concept="one"), rows(names[2:7:2], gone=names[7:9], concept="two"),

@@ -1,5 +1,6 @@
 """A state in every form it is asked for."""
 
+import json
 import math
 import struct
 
@@ -63,6 +64,22 @@ def test_the_json_form_has_given_fields_in_order_with_unknown_and_misfit_values(
     assert first["creation_time"] == "2025-07-04T06:00:00.123456789Z"
     assert second == {"id": "m2", "phase_tag": 0.1, "access_count": (1 << 63) + 1, "content": "ψ"}
     assert third == {"id": "ψ"}
+
+
+def test_the_json_form_names_what_json_has_no_number_for():
+    feelings = {"valence": math.inf, "arousal": 0.5}
+    rows = [
+        {"id": "m1", "amplitude": math.nan, "width": -math.inf, "emotional_signature": feelings},
+        {"id": "m2", "width": 1.0},
+    ]
+    state = state_of(rows)
+    first, second = state.to_pylist()
+    named = {"valence": "Infinity", "arousal": 0.5}
+    assert first == {"id": "m1", "amplitude": "NaN", "width": "-Infinity", "emotional_signature": named}
+    assert second == {"id": "m2", "width": 1.0}
+    assert state.get("m1") == first
+    assert json.loads(json.dumps(first, allow_nan=False)) == first
+    assert math.isnan(state.to_arrow()["amplitude"][0].as_py()), "only the JSON form has names"
 
 
 def test_pandas_keeps_floats_bit_for_bit_and_counts_exactly():
