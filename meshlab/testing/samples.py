@@ -2,7 +2,7 @@
 
     python -m meshlab.testing.samples data/samples
 
-writes ``store/`` and ``damaged/`` (and the README that describes them).  Each
+writes ``store/``, ``scoped/``, ``exports/`` and ``damaged/`` (and the README that describes them).  Each
 ``damaged/<name>/`` is a store of one user, ``ada``, with a ``truth.json`` that says
 what a right reader finds.  The truth follows from how the damage is done here and from
 the rules of docs/format.md; no reader was asked.
@@ -22,6 +22,7 @@ from typing import NamedTuple
 from meshlab.errors import InternalError, NotFound
 from meshlab.testing.builder import build_store
 from meshlab.testing.log import LogBuilder
+from meshlab.testing.older import build_exports, build_scoped
 from meshlab.testing.traffic import Mix, Traffic
 from meshlab.times import format_time, midnight
 from meshlab.wal.frame import Frame
@@ -263,7 +264,7 @@ def build_disaster(name: str, target: str | os.PathLike[str], *, seed: int = 1) 
 
 
 def build_samples(target: str | os.PathLike[str], *, big: bool = True) -> Path:
-    """Write ``store/``, ``damaged/`` and the files beside them into ``target``.
+    """Write ``store/``, ``scoped/``, ``exports/``, ``damaged/`` and the files beside them into ``target``.
 
     Existing files of those names are replaced, nothing is deleted.  ``big=False``
     leaves out the disasters too big for git.
@@ -272,6 +273,8 @@ def build_samples(target: str | os.PathLike[str], *, big: bool = True) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         build_store(fresh / "store", users=6, days=10, events=2200, seed=1)
+        build_scoped(fresh / "scoped")
+        build_exports(fresh / "exports")
         for name, disaster in DISASTERS.items():
             if big or not disaster.big:
                 build_disaster(name, fresh / "damaged" / name)
@@ -301,7 +304,7 @@ def _told(disaster: Disaster) -> str:
 _README = """\
 # Samples
 
-`store/` and `damaged/` are built, the same bytes every time, by
+`store/`, `scoped/`, `exports/` and `damaged/` are built, the same bytes every time, by
 
     python -m meshlab.testing.samples data/samples
 
@@ -311,6 +314,11 @@ _README = """\
 - `phase1/`: three users as the Rust module left them: a bincode `snapshot.bin` each and
   days of bare event lines. `mesh_snapshot.bin` is the older layout, one file for one user.
 - `gateway/`: one day of the HTTP gateway, by its JavaScript and its Python route.
+- `scoped/`: the logs of two meshes. `ada` was set aside twice and is torn at its end: her
+  concepts are known by their names, and one update is about an id nobody knows. `bela`
+  gives ids; the first of her entries stand in a checkpoint alone, and one has a NaN.
+- `exports/`: memories as JSON, a list (`ada`, with a NaN, an unknown field and a memory
+  that lacks one) and a map (`bela`); `settings.json` is no export.
 - `damaged/`: stores of one user, `ada`, three days each, with one disaster each.
 
 | `damaged/` | what is wrong |
