@@ -8,7 +8,19 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import append, batches, checkpoint, contenders, load, machine, opening, replay, threads, verify
+from benchmarks import (
+    append,
+    batches,
+    checkpoint,
+    contenders,
+    load,
+    machine,
+    migrate,
+    opening,
+    replay,
+    threads,
+    verify,
+)
 from benchmarks.inputs import Inputs
 from benchmarks.measure import tell
 from benchmarks.report import HEAD, Row, markdown_table, page, put_between_marks
@@ -24,6 +36,7 @@ WORK: dict[str, Measure] = {
     "open": opening.measure,
     "replay": replay.measure,
     "checkpoint": checkpoint.measure,
+    "migrate": migrate.measure,
 }
 """In the order of the table."""
 

@@ -70,6 +70,11 @@ DESCRIPTIONS = (
         "believes every line: no sums, no sequence, no orphans, no rejects; its result is Python objects, "
         "meshlab's an Arrow table",
     ),
+    (
+        "struct.unpack loop to dicts, then Arrow",
+        "an Arrow table of the 17 fields",
+        "holds the whole file in memory; believes every length, variant and key; no timestamps",
+    ),
 )
 
 REMARKS = (
@@ -89,4 +94,6 @@ REMARKS = (
     "Peak memory is the largest resident set of a fresh Python process that verifies the log and does nothing else.",
     "Opening the writer: before each time the segment leaves the page cache and the lock file is deleted, so that no "
     "hint is left; the bytes are those the disk delivered to the process (told by Linux only).",
+    "Bincode is read on one core, by both readers in turn; they must find the same records. A migration is planned "
+    "and applied by a fresh process, whose largest resident set counts; its time is that of apply alone.",
 )

@@ -23,6 +23,7 @@ from meshlab.cli import (
     dump,
     lab,
     load,
+    migrate,
     repair,
     replay,
     seal,
@@ -80,7 +81,7 @@ def main(context: click.Context, store: str | None) -> None:
 COMMANDS = (
     *(append, dump, load, verify, repair, seal),
     *(replay, windows, diff, checkpoint, vacuum, checkpointd),
-    *(stats, sql, demo, lab),
+    *(stats, sql, migrate, demo, lab),
 )
 
 for module in COMMANDS:
