@@ -45,6 +45,7 @@ from meshlab.migrate.journal import (
     place_of,
 )
 from meshlab.migrate.outcome import AS_THEY_WERE, WRITTEN_ANEW, RollbackReport, RolledBackUser
+from meshlab.migrate.pace import Pace, PacedFiles
 from meshlab.migrate.plan import Plan, PlannedUser, check_fresh, load_plan
 from meshlab.migrate.proof import Since, since_migration
 from meshlab.migrate.sources.folded import manifest_of
@@ -64,6 +65,7 @@ def roll_back(
     plan: Plan | str | os.PathLike[str],
     *,
     accept: Mapping[str, Collection[str]] | None = None,
+    limit_rate: float | None = None,
     dry_run: bool = False,
     progress: bool = True,
     files: Files = REAL_FILES,
@@ -72,8 +74,9 @@ def roll_back(
     """Give the users of a plan back to the old layout.
 
     ``accept`` names, by uid, damage in the log (``wal-20250707.log:1234``) that may be
-    left behind.  ``dry_run`` says what would be done, and writes nothing.  One user's
-    failure is in the report and stops no other.
+    left behind; at most ``limit_rate`` bytes are written a second.  ``dry_run`` says what
+    would be done, and writes nothing.  One user's failure is in the report and stops no
+    other.
 
     Raises ``PlanRefused`` when the migration was finished, ``MigrationBusy``.
     """
@@ -87,7 +90,8 @@ def roll_back(
         with migration_lock(place, files):
             journal = Journal(place, files, clock)
             journal.renew()
-            work = _Rollback(known, place, journal, dict(accept or {}), files, clock)
+            paced = PacedFiles(files, Pace(rate=limit_rate, pause=place.pause))
+            work = _Rollback(known, place, journal, dict(accept or {}), paced, clock)
             shown = None if progress else True  # None: only on a terminal or in a notebook
             with tqdm(known.users, desc="roll back", unit=" users", delay=1, leave=False, disable=shown) as bar:
                 users = [work.run(user) for user in bar]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
 
 import pyarrow as pa
 import pytest
@@ -218,3 +219,21 @@ def test_after_the_end_there_is_no_way_back(scene, plan):
     scene.finish(plan)
     with pytest.raises(PlanRefused, match="no way back"):
         scene.roll_back(plan)
+
+
+def test_a_rollback_waits_while_the_pause_file_is_there(tmp_path):
+    scene = Scene(tmp_path / "home").make()
+    plan = scene.plan()
+    scene.apply(plan)
+    scene.append("ann", {"Delete": RECORDS[0]["id"]})
+    pause = scene.store / ".meshlab" / "migrate" / "pause"
+    pause.touch()
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (scene.roll_back(plan), done.set()))
+    thread.start()
+    assert not done.wait(0.5)
+    assert (scene.store / "ann").exists()
+    pause.unlink()
+    assert done.wait(30)
+    thread.join()
+    assert not (scene.store / "ann").exists()

@@ -14,6 +14,7 @@ from meshlab.cli.migrate.options import (
     plan_argument,
     rate_option,
     say_dry_run,
+    say_pause,
 )
 from meshlab.cli.output import DAMAGE, FINE, Settings, flush, format_option, say, write_json, write_rows
 from meshlab.cli.units import span_text, with_sizes
@@ -48,8 +49,9 @@ def command(
     """
     from meshlab.migrate import apply
 
-    loaded(settings, plan_file)
+    plan = loaded(settings, plan_file)
     say_dry_run(dry_run)
+    say_pause(plan)
     report = apply(plan_file, without_rehearsal=without_rehearsal, jobs=jobs, limit_rate=limit_rate, dry_run=dry_run)
     if fmt == "json":
         write_json(plain(report))

@@ -63,6 +63,15 @@ def say_dry_run(dry_run: bool) -> None:
         say(DRY_RUN)
 
 
+def say_pause(plan: Plan) -> None:
+    """Why nothing seems to happen, when the pause file is there."""
+    from meshlab.migrate.journal import place_of
+
+    pause = place_of(plan.store, plan.id).pause
+    if pause.exists():
+        say(f"waiting while {pause} exists: delete it to go on")
+
+
 def plain(value: Any) -> Any:
     """A report as JSON holds it: records by the names of their fields, paths as text.
 

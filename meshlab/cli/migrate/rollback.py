@@ -14,7 +14,9 @@ from meshlab.cli.migrate.options import (
     loaded,
     plain,
     plan_argument,
+    rate_option,
     say_dry_run,
+    say_pause,
 )
 from meshlab.cli.output import DAMAGE, FINE, Settings, counted, flush, format_option, say, write_json, write_rows
 
@@ -27,10 +29,13 @@ COLUMNS = ("uid", "status", "records", "events_since", "originals", "left_over",
 @click.command("rollback")
 @plan_argument
 @accept_option
+@rate_option
 @dry_run_option
 @format_option
 @click.pass_obj
-def command(settings: Settings, plan_file: Path, accept: tuple[str, ...], dry_run: bool, fmt: str) -> None:
+def command(
+    settings: Settings, plan_file: Path, accept: tuple[str, ...], limit_rate: float | None, dry_run: bool, fmt: str
+) -> None:
     """Give the users of PLAN back to the old layout.
 
     What was written to the store since is folded into the old files; what the old
@@ -43,7 +48,8 @@ def command(settings: Settings, plan_file: Path, accept: tuple[str, ...], dry_ru
 
     plan = loaded(settings, plan_file)
     say_dry_run(dry_run)
-    report = roll_back(plan, accept=by_user(accept), dry_run=dry_run)
+    say_pause(plan)
+    report = roll_back(plan, accept=by_user(accept), limit_rate=limit_rate, dry_run=dry_run)
     if fmt == "json":
         write_json(plain(report))
     else:
