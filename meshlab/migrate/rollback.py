@@ -49,7 +49,7 @@ from meshlab.migrate.pace import Pace, PacedFiles
 from meshlab.migrate.plan import Plan, PlannedUser, check_fresh, load_plan
 from meshlab.migrate.proof import Since, since_migration
 from meshlab.migrate.sources.folded import manifest_of
-from meshlab.migrate.sources.source import LeftOver, source_of
+from meshlab.migrate.sources.source import SET_ASIDE, LeftOver, source_of
 from meshlab.migrate.swap import LEFT_OVER, Swap, hidden_folder, plan_swap, prepare, sync_hidden, write_left_over
 from meshlab.snapshot.checkpoint import checkpoint, locked, wal_lock
 from meshlab.snapshot.manifest import Manifest
@@ -196,7 +196,7 @@ class _Rollback:
     ) -> None:
         self.plan, self.place, self.journal = plan, place, journal
         self.accept, self.files, self.clock = accept, files, clock
-        self.tag = f"before-rollback-{plan.id[:8]}"
+        self.tag = f"{SET_ASIDE}{plan.id[:8]}"
 
     def run(self, user: PlannedUser) -> RolledBackUser:
         """Roll one user back; what goes wrong is in the result."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from meshlab.errors import BadUserId, PlanRefused
-from meshlab.migrate import rollback
+from meshlab.migrate import make_plan, rollback
 from meshlab.testing import FailingFiles
 from meshlab.wal.files import REAL_FILES
 from meshlab.wal.paths import check_uid, segment_name
@@ -237,3 +237,15 @@ def test_a_rollback_waits_while_the_pause_file_is_there(tmp_path):
     assert done.wait(30)
     thread.join()
     assert not (scene.store / "ann").exists()
+
+
+def test_what_a_rollback_set_aside_is_no_source_and_stops_no_plan(tmp_path):
+    scene = Scene(tmp_path / "home", users=("bo",)).make()
+    plan = scene.plan()
+    scene.apply(plan)
+    scene.append("bo", {"Delete": RECORDS[20]["id"]}, {"Insert": {"id": "half"}})
+    scene.roll_back(plan)
+    again = make_plan(scene.old, tmp_path / "newer", progress=False)
+    assert again.problems == []
+    assert [user.uid for user in again.users] == ["bo"]
+    assert "set aside by a rollback" in [left.what for left in again.left]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,8 +33,13 @@ def command(settings: Settings, plan_file: Path, jobs: int | None, fmt: str) -> 
     else:
         rows = [plain(user) for user in report.users]
         if fmt == "table":
-            rows = [{**row, "state_hash": row["state_hash"][:8]} for row in rows]
+            rows = [{**row, "state_hash": row["state_hash"][:8], "problem": _without_uid(row)} for row in rows]
         write_rows(rows, fmt, names=COLUMNS, limit=len(rows))
     say(report.verdict)
     flush()
     raise click.exceptions.Exit(FINE if report.holds else DAMAGE)
+
+
+def _without_uid(row: dict[str, Any]) -> str:
+    """The problem of a user, whose uid stands in the row already."""
+    return str(row["problem"]).removeprefix(f"{row['uid']}: ")

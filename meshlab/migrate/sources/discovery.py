@@ -26,7 +26,7 @@ from meshlab.migrate.sources.maps import MapSource
 from meshlab.migrate.sources.phase1 import Phase1Source
 from meshlab.migrate.sources.scoped import ScopedSource
 from meshlab.migrate.sources.shape import Shape, shape_of
-from meshlab.migrate.sources.source import NOT_FOLLOWED, Found, Problem, Source, irregular
+from meshlab.migrate.sources.source import NOT_FOLLOWED, SET_ASIDE, Found, Problem, Source, irregular
 from meshlab.wal.paths import SNAPSHOT, check_uid, segment_day
 
 if TYPE_CHECKING:
@@ -215,7 +215,9 @@ class _Search:
             stem = family_of(name)
             if mode is None:
                 continue
-            if stem is not None and not stat.S_ISDIR(mode):
+            if SET_ASIDE in name:
+                self._leave(path, "set aside by a rollback")
+            elif stem is not None and not stat.S_ISDIR(mode):
                 if stem not in stems:
                     self._take_family(folder, stem, None)
                 stems.add(stem)

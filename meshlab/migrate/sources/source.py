@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from meshlab.migrate.plan import PlannedUser
 
 
+SET_ASIDE = "before-rollback-"
+"""In the names of old files and directories that a rollback has replaced; they are nobody's source."""
+
+
 class Problem(NamedTuple):
     """Something that keeps a plan from being applied, or a file it does not take: where, what, and what to do."""
 
