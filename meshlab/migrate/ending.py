@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from meshlab.errors import MeshlabError, PlanRefused, storage_errors
 from meshlab.migrate.build import remove_tree, size_of_tree
-from meshlab.migrate.execution import is_ours
+from meshlab.migrate.execution import is_ours, is_untouched, told_of_stray
 from meshlab.migrate.journal import (
     DELETING,
     FINISHED,
@@ -44,6 +44,7 @@ FINISH_SCHEMA = pa.schema(
     [
         ("uid", pa.string()),
         ("status", pa.string()),
+        ("home", pa.string()),
         ("records", pa.int64()),
         ("deleted", pa.list_(pa.string())),
         ("bytes_deleted", pa.int64()),
@@ -53,15 +54,20 @@ FINISH_SCHEMA = pa.schema(
 """One row per user of a finish."""
 
 
+IN_STORE, IN_OLD_LAYOUT, NEVER_MIGRATED = "in the store", "in the old layout", "never migrated"
+
+
 class FinishedUser(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one user.
 
-    ``status`` is ``finished``, ``already``, or ``planned`` (a dry run); ``deleted`` are
-    old files that went, ``kept`` those that stay although all were to go, and why.
+    ``status`` is ``finished``, ``already``, ``untouched`` (never migrated), or ``planned``
+    (a dry run); ``home`` tells where its memories are from now on.  ``deleted`` are old
+    files that went, ``kept`` those that stay although all were to go, and why.
     """
 
     uid: str
     status: str
+    home: str = ""
     records: int = 0
     deleted: list[str] = []
     bytes_deleted: int = 0
@@ -146,8 +152,9 @@ class _Ending:
         self.delete_originals, self.dry_run = delete_originals, dry_run
 
     def refuse_unapplied(self) -> None:
-        """Raise ``PlanRefused`` when nothing was ever done for this plan."""
-        if not Journal(self.place, self.files, self.clock).steps:
+        """Raise ``PlanRefused`` when no user of this plan was ever moved."""
+        journal = Journal(self.place, self.files, self.clock)
+        if not any(is_untouched(user, self.place, journal) is False for user in self.plan.users):
             raise _refused(self.plan, "it was never applied", "apply it first")
 
     def run(self) -> tuple[list[FinishedUser], int]:
@@ -155,6 +162,7 @@ class _Ending:
         self.refuse_unapplied()
         for user in self.plan.users:
             self._refuse_unproved(user)
+        self._refuse_both_ways()
         if not self.dry_run:
             self.journal.renew()
         users = [self._end(user) for user in self.plan.users]
@@ -173,22 +181,39 @@ class _Ending:
         if stands == ROLLED_BACK:
             if os.path.lexists(root) and is_ours(root, self.place):
                 raise _refused(self.plan, f"{user.uid} is being applied again", "run apply again, then verify")
+            if told := told_of_stray(root, user.uid):
+                raise _refused(self.plan, told, "stop what writes there, save what is in it, and move it aside")
             return
-        gone = [one.path for one in user.inputs if not os.path.lexists(one.path)]
-        for one in user.inputs if gone else ():
-            if one.path not in gone and not _is_still(Path(one.path), one):
-                raise _refused(self.plan, f"{one.path} has changed since the plan was made", _STOP)
-        proof = verify_user(self.plan, user, self.place, self.journal, without_source=bool(gone))
+        if is_untouched(user, self.place, self.journal):
+            return
+        proof = verify_user(self.plan, user, self.place, self.journal)
         if not proof.holds:
             raise _refused(self.plan, proof.problem, proof.hint)
 
+    def _refuse_both_ways(self) -> None:
+        """Raise ``PlanRefused`` when some users went back and others did not."""
+        there = {self._home(user): user.uid for user in self.plan.users}
+        if {IN_STORE, IN_OLD_LAYOUT} <= there.keys():
+            why = f"{there[IN_STORE]} is in the store, and {there[IN_OLD_LAYOUT]} was rolled back"
+            raise _refused(self.plan, why, "run the rollback again for the others, or apply for those who went back")
+
+    def _home(self, user: PlannedUser) -> str:
+        """Where the memories of a user are."""
+        if self._was_rolled_back(user):
+            return IN_OLD_LAYOUT
+        return NEVER_MIGRATED if is_untouched(user, self.place, self.journal) else IN_STORE
+
     def _end(self, user: PlannedUser) -> FinishedUser:
         """Let go of what was kept for a user, and of its old files if that was asked for."""
+        home = self._home(user)
+        if home == NEVER_MIGRATED:
+            return FinishedUser(uid=user.uid, status="untouched", home=home)
         stands, doomed = self._stands(user), self._doomed(user)
         going = [one for one in doomed if self.delete_originals and _is_still(one, doomed[one])]
         result = FinishedUser(
             uid=user.uid,
             status="planned" if self.dry_run else "already" if stands == FINISHED else "finished",
+            home=home,
             records=user.records,
             deleted=[str(path) for path in going],
             bytes_deleted=sum(doomed[path].size for path in going),
@@ -202,6 +227,9 @@ class _Ending:
 
     def _let_go(self, user: PlannedUser, stands: str, going: list[Path]) -> None:
         was_rolled_back, before = self._was_rolled_back(user), self._begun(user)
+        for folder in {path.parent for path in going}:
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise _refused(self.plan, f"{folder} may not be written", "leave --delete-originals out, or allow it")
         if stands != FINISHED or going:
             self.journal.add(DELETING, user.uid, files=[str(path) for path in going], rolled_back=was_rolled_back)
         for path in going:
@@ -269,9 +297,6 @@ class _Ending:
         """Directories of users that were rolled back; one that somebody wrote to behind the rollback stays."""
         steps = [step for step in self.journal.steps if step.step == ROLLED_BACK and not step.facts.get("warning")]
         return [self.place.rolled_back / Path(step.facts["moved_to"]).name for step in steps]
-
-
-_STOP = "an old program may still write there: stop it, and look at both sides"
 
 
 def _is_still(path: Path, one: Input) -> bool:

@@ -32,6 +32,7 @@ from meshlab.migrate.journal import (
     ROLLED_BACK,
     ROLLING,
     STAGED,
+    TAG,
     Journal,
     Place,
     migration_lock,
@@ -42,6 +43,7 @@ from meshlab.migrate.pace import Bar, Pace, PacedFiles
 from meshlab.migrate.plan import Plan, PlannedUser, check_fresh, load_plan, refuse_problems
 from meshlab.migrate.workers import Crew, Failed, Terms
 from meshlab.snapshot.pins import pinned
+from meshlab.tables.events import load_user
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.paths import user_root
 from meshlab.wal.writer import sync_names, wall_clock
@@ -164,10 +166,13 @@ class _Execution:
         try:
             root = user_root(self.place.store, user.uid)
             refused: MeshlabError | None = None
+            if stands in (DELETING, FINISHED):
+                self.results[user.uid] = UserResult(uid=user.uid, status="finished", records=user.records)
+                return True
             if stands in (ROLLING, GIVEN, RESTORED):
                 refused = _rolling(user)
             elif os.path.lexists(root):
-                refused = None if self._is_ours(root, stands) else _conflict(root)
+                refused = None if is_ours(root, self.place) else _conflict(root)
             elif stands in ("", STAGED, ROLLED_BACK):
                 return False
             else:
@@ -181,9 +186,6 @@ class _Execution:
         else:
             self.results[user.uid] = failed_result(user, refused)
         return True
-
-    def _is_ours(self, root: Path, stands: str) -> bool:
-        return stands in (DELETING, FINISHED) or is_ours(root, self.place)
 
     def _check_room(self, todo: Sequence[PlannedUser], jobs: int | None) -> None:
         """Raise ``StorageError`` unless there is room for the users that are still to be moved."""
@@ -302,6 +304,22 @@ def _is_unproved(outcome: Any) -> bool:
 def is_ours(root: Path, place: Place) -> bool:
     """Whether this migration made a user's directory: the pin of generation 1 says so."""
     return pinned(root).get(1, "").startswith(place.tag)
+
+
+def is_untouched(user: PlannedUser, place: Place, journal: Journal) -> bool:
+    """Whether a migration never moved a user."""
+    step, root = journal.standing(user.uid), user_root(place.store, user.uid)
+    return (step is None or step.step == STAGED) and not (os.path.lexists(root) and is_ours(root, place))
+
+
+def told_of_stray(root: Path, uid: str) -> str:
+    """What is to be told of a directory that programs made of a user who had left the store; empty without one."""
+    if not os.path.lexists(root) or any(reason.startswith(TAG) for reason in pinned(root).values()):
+        return ""
+    found = load_user(root, uid, columns=("op",), progress=False)
+    lines = found.to_arrow().num_rows + found.rejects.num_rows
+    told = f"{lines:,} line{'s' * (lines != 1)} of its log stand in no old file"
+    return f"{root} is new since the rollback: {told}" if lines else ""
 
 
 def _conflict(root: Path) -> StorageError:

@@ -43,6 +43,10 @@ _OURS = (PRIVATE, "migrate")
 """Folders whose maker may have died before it synced their names."""
 
 
+TAG = "migration "
+"""What the pins of migrations begin with."""
+
+
 class Place(NamedTuple):
     """Where a migration keeps its files in a store."""
 
@@ -92,7 +96,7 @@ class Place(NamedTuple):
     @property
     def tag(self) -> str:
         """What the pin of a migrated user begins with: by it the migration knows its own."""
-        return f"migration {self.plan_id[:_HEX]}"
+        return f"{TAG}{self.plan_id[:_HEX]}"
 
 
 def place_of(store: str | os.PathLike[str], plan_id: str) -> Place:

@@ -31,8 +31,9 @@ RESULT_SCHEMA = pa.schema(
 class UserResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one user.
 
-    ``status`` is ``migrated``, ``already`` (in place before), ``failed`` (nothing was
-    moved; ``error`` says why) or ``planned`` (a dry run); ``root`` is the user's
+    ``status`` is ``migrated``, ``already`` (in place before), ``finished`` (there is no
+    way back any more), ``failed`` (nothing was moved; ``error`` says why) or ``planned``
+    (a dry run); ``root`` is the user's
     directory, of a failed proof that may be kept the one in staging.
     """
 
@@ -69,7 +70,7 @@ class ApplyReport(Tabular, msgspec.Struct, frozen=True, kw_only=True):
     def verdict(self) -> str:
         """One line: how many users, and how many failed."""
         done = sum(user.status == "migrated" for user in self.users)
-        before = sum(user.status == "already" for user in self.users)
+        before = sum(user.status in ("already", "finished") for user in self.users)
         told = f"{done} migrated, {before} already in place, {len(self.failed)} failed"
         return f"DRY RUN: {len(self.users) - before - len(self.failed)} to migrate" if self.dry_run else told
 
@@ -127,7 +128,8 @@ class RolledBackUser(msgspec.Struct, frozen=True, kw_only=True):
     ``status`` is ``rolled-back``, ``already``, ``untouched`` (never migrated), ``failed``
     or ``planned`` (a dry run).  ``originals`` tells whether the old files stand as they
     were or were written anew; those of before are then in ``set_aside``.  ``left_over``
-    counts what the old layout cannot hold, listed in the file ``kept_beside``;
+    counts what the old layout cannot hold, listed in the file ``kept_beside`` (None: that
+    is known only when it is done); ``warning`` tells of programs that wrote meanwhile;
     ``moved_to`` is where the user's directory went.
     """
 
@@ -137,7 +139,7 @@ class RolledBackUser(msgspec.Struct, frozen=True, kw_only=True):
     events_since: int = 0
     originals: str = ""
     set_aside: list[str] = []
-    left_over: int = 0
+    left_over: int | None = 0
     kept_beside: str = ""
     moved_to: str = ""
     warning: str = ""
@@ -165,7 +167,7 @@ class RollbackReport(Tabular, msgspec.Struct, frozen=True, kw_only=True):
     @property
     def left_over(self) -> int:
         """How much did not fit, of all users."""
-        return sum(user.left_over for user in self.users)
+        return sum(user.left_over or 0 for user in self.users)
 
     def to_arrow(self) -> pa.Table:
         """One row per user, in ``ROLLBACK_SCHEMA``."""

@@ -13,7 +13,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,15 @@ import msgspec
 import pyarrow as pa
 
 from meshlab.errors import BadUserId, MeshlabError, NotFound, PlanRefused, PlanStale, storage_errors
+from meshlab.migrate.documents import read_small_file, replace_file
 from meshlab.migrate.sources.source import Problem, source_of
 from meshlab.tables.tabular import Tabular
 from meshlab.times import parse_time
 from meshlab.wal.files import REAL_FILES, Files, open_regular
 from meshlab.wal.paths import check_uid
-from meshlab.wal.sink import SyncedFile
 
 FORMAT = 1
 KINDS = ("map", "phase1", "scoped", "export")
-
-_LARGEST = 1 << 30
-"""Bytes of a plan file: more is something else."""
 
 _CHUNK = 4 << 20
 _HEX_64 = re.compile("[0-9a-f]{64}", re.ASCII)
@@ -167,7 +163,8 @@ class Plan(Tabular, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def save(self, path: str | os.PathLike[str], *, files: Files = REAL_FILES) -> Path:
         """Write the plan to a file, in place of what stood there; on disk when it returns.
 
-        Raises ``StorageError``; a file that stood there is then as it was.
+        Raises ``StorageError``; a file that stood there is then as it was.  Only an earlier
+        plan or report is replaced: never a file that somebody may need.
         """
         data = msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2)
         return replace_file(Path(path), data + b"\n", files)
@@ -204,34 +201,6 @@ class Plan(Tabular, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 # Files --------------------------------------------------------------------------------
-
-
-def replace_file(path: Path, data: bytes, files: Files = REAL_FILES) -> Path:
-    """Put a whole file in place of what had its name; on disk when it returns.  Raises ``StorageError``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with storage_errors("write", path):
-        with suppress(FileNotFoundError):
-            files.unlink(temporary)
-        try:
-            with SyncedFile(temporary, files) as sink:
-                sink.write(data)
-            files.rename(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                files.unlink(temporary)
-            raise
-        files.sync_directory(path.absolute().parent)
-    return path
-
-
-def read_small_file(path: str | os.PathLike[str], what: str) -> bytes:
-    """The bytes of a regular file of at most 1 GiB.  Raises ``NotFound``, ``StorageError``, ``PlanRefused``."""
-    with storage_errors("read", path):
-        fd = open_regular(path, os.O_RDONLY)
-        with os.fdopen(fd, "rb") as file:
-            if (size := os.fstat(fd).st_size) > _LARGEST:
-                raise PlanRefused(f"{os.fspath(path)}: expected {what}, at most {_LARGEST:,} bytes, found {size:,}")
-            return file.read()
 
 
 def refuse_problems(plan: Plan) -> None:
@@ -305,7 +274,7 @@ def _faults(plan: Plan) -> Iterator[str]:
         yield from _number_faults(name, getattr(plan, name))
     seen: dict[str, str] = {}
     for place, user in enumerate(plan.users):
-        yield from (f"users[{place}].{wrong}" for wrong in _user_faults(user))
+        yield from (f"users[{place}].{wrong}" for wrong in _user_faults(user, plan.store))
         twin = seen.setdefault(user.uid.lower(), user.uid)
         if twin is not user.uid:
             yield f"users[{place}].uid: expected each user once, found {user.uid!r} behind {twin!r}"
@@ -316,7 +285,7 @@ def _faults(plan: Plan) -> Iterator[str]:
             yield from _number_faults(f"measured[{place}].{name}", getattr(one, name))
 
 
-def _user_faults(user: PlannedUser) -> Iterator[str]:
+def _user_faults(user: PlannedUser, store: str) -> Iterator[str]:
     yield from _uid_faults("uid", user.uid)
     if user.kind not in KINDS:
         yield f"kind: expected one of {', '.join(KINDS)}, found {user.kind!r}"
@@ -325,6 +294,8 @@ def _user_faults(user: PlannedUser) -> Iterator[str]:
     for name in ("records", "bytes_to_write", "seconds"):
         yield from _number_faults(name, getattr(user, name))
     yield from _path_faults("base", user.base)
+    if store == user.base or (user.kind in _OF_MANY_FILES and Path(store).is_relative_to(user.base)):
+        yield f"base: expected the old files apart from the store, found both in {user.base}"
     if not user.inputs:
         yield "inputs: expected at least one file, found none"
     names: set[str] = set()
@@ -334,6 +305,8 @@ def _user_faults(user: PlannedUser) -> Iterator[str]:
             yield f"inputs[{place}].path: expected a file below {user.base}, found {one.path!r}"
         if one.path in names:
             yield f"inputs[{place}].path: expected each file once, found {one.path!r} again"
+        if Path(store).is_relative_to(one.path):
+            yield f"inputs[{place}].path: expected the old files apart from the store, found {one.path!r}"
         names.add(one.path)
         yield from _number_faults(f"inputs[{place}].size", one.size)
         if not _HEX_64.fullmatch(one.sha256):

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from meshlab.dialects import OPS, OTHER
-from meshlab.errors import MeshlabError, PlanStale, SnapshotError
+from meshlab.errors import MeshlabError, PlanRefused, PlanStale, SnapshotError
 from meshlab.migrate.build import FAILURES, Digest, digest_of, digest_of_layers, explain
 from meshlab.migrate.estimate import usable_cores
 from meshlab.migrate.execution import is_ours
-from meshlab.migrate.journal import FINISHED, ROLLED_BACK, Journal, Place, place_of
+from meshlab.migrate.journal import DELETING, FINISHED, ROLLED_BACK, Journal, Place, place_of
 from meshlab.migrate.plan import Plan, PlannedUser, check_fresh, load_plan
 from meshlab.migrate.sources.folded import first_manifest, manifest_of
 from meshlab.migrate.sources.source import source_of
@@ -114,10 +114,12 @@ def verify(
 
     Possible from apply to finish, whatever is written to the store meanwhile.  Reads
     everything: the old files twice, the layers once; at most ``jobs`` users at once.
+    Raises ``PlanRefused`` when the migration was finished.
     """
     known = load_plan(plan)
     place = place_of(known.store, known.id)
     journal = Journal(place, files, clock)
+    refuse_finished(known, journal)
     shown = None if progress else True  # None: only on a terminal or in a notebook
     total = known.bytes_to_read
     with (
@@ -134,16 +136,14 @@ def verify_user(
     place: Place,
     journal: Journal,
     told: Callable[[int], object] = lambda count: None,
-    *,
-    without_source: bool = False,
 ) -> VerifiedUser:
-    """The proof for one user; ``without_source`` leaves out the old files, which may be gone."""
+    """The proof for one user."""
     try:
         root = _migrated(user, place, journal)
         found = steadily(root, lambda: digest_of_layers(root, first_manifest(root, user.uid)))
         since = steadily(root, lambda: since_migration(root, user.uid))
         wrong, hint = _difference("the migrated generation", found, user), _KEEP
-        if not wrong and not without_source:
+        if not wrong:
             wrong, hint = _source_problem(plan, user, told)
     except FAILURES as error:
         message, hint = explain(error)
@@ -159,17 +159,23 @@ def verify_user(
     )
 
 
+def refuse_finished(plan: Plan, journal: Journal) -> None:
+    """Raise ``PlanRefused`` when the migration of a plan was finished: nothing is kept any more to go by."""
+    for user in plan.users:
+        step = journal.standing(user.uid)
+        if step is not None and step.step in (DELETING, FINISHED):
+            raise PlanRefused(
+                f"plan {plan.short_id} was finished at {step.time}: there is no proof and no way back any more",
+                hint="'meshlab verify' checks the logs, 'meshlab replay' takes out what they hold",
+            )
+
+
 _KEEP = "keep the old files as they are, and roll back or look into it; nothing was changed"
 
 
 def _migrated(user: PlannedUser, place: Place, journal: Journal) -> Path:
     """The directory of a user that was moved.  Raises ``MeshlabError`` saying where the user stands instead."""
     step, root = journal.standing(user.uid), user_root(place.store, user.uid)
-    if step is not None and step.step == FINISHED:
-        raise MeshlabError(
-            f"{user.uid}: finished: what was migrated is no longer kept apart",
-            hint="the migration of this user has ended; 'meshlab verify' checks its log",
-        )
     if step is not None and step.step == ROLLED_BACK:
         raise MeshlabError(f"{user.uid}: rolled back: the store does not hold it", hint="the old files are in force")
     if not os.path.lexists(root):

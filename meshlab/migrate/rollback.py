@@ -23,22 +23,18 @@ from meshlab.errors import (
     DamageFound,
     InternalError,
     MeshlabError,
-    PlanRefused,
     PlanStale,
     StorageError,
     storage_errors,
 )
 from meshlab.migrate.build import FAILURES, digest_of, digest_of_layers, explain, remove_tree
-from meshlab.migrate.execution import is_ours
+from meshlab.migrate.execution import is_ours, is_untouched, told_of_stray
 from meshlab.migrate.journal import (
-    DELETING,
-    FINISHED,
     GIVEN,
     MOVED,
     RESTORED,
     ROLLED_BACK,
     ROLLING,
-    STAGED,
     Journal,
     Place,
     migration_lock,
@@ -47,7 +43,7 @@ from meshlab.migrate.journal import (
 from meshlab.migrate.outcome import AS_THEY_WERE, WRITTEN_ANEW, RollbackReport, RolledBackUser
 from meshlab.migrate.pace import Pace, PacedFiles
 from meshlab.migrate.plan import Plan, PlannedUser, check_fresh, load_plan
-from meshlab.migrate.proof import Since, since_migration
+from meshlab.migrate.proof import Since, refuse_finished, since_migration
 from meshlab.migrate.sources.folded import manifest_of
 from meshlab.migrate.sources.source import SET_ASIDE, LeftOver, source_of
 from meshlab.migrate.swap import LEFT_OVER, Swap, hidden_folder, plan_swap, prepare, sync_hidden, write_left_over
@@ -83,7 +79,7 @@ def roll_back(
     started, known = time.monotonic(), load_plan(plan)
     place = place_of(known.store, known.id)
     journal = Journal(place, files, clock)
-    _refuse_finished(known, journal)
+    refuse_finished(known, journal)
     if dry_run:
         users = [_foresee(known, user, place, journal, (accept or {}).get(user.uid, ())) for user in known.users]
     else:
@@ -100,16 +96,6 @@ def roll_back(
     )
 
 
-def _refuse_finished(plan: Plan, journal: Journal) -> None:
-    for user in plan.users:
-        step = journal.standing(user.uid)
-        if step is not None and step.step in (DELETING, FINISHED):
-            raise PlanRefused(
-                f"plan {plan.short_id} was finished at {step.time}: there is no way back any more",
-                hint="what the users hold can be taken out with 'meshlab replay'",
-            )
-
-
 def _settled(user: PlannedUser, place: Place, journal: Journal) -> RolledBackUser | None:
     """What is said of a user there is nothing to do for."""
     step, root = journal.standing(user.uid), user_root(place.store, user.uid)
@@ -117,8 +103,9 @@ def _settled(user: PlannedUser, place: Place, journal: Journal) -> RolledBackUse
     if stands == ROLLED_BACK and not (os.path.lexists(root) and is_ours(root, place)):
         assert step is not None
         told = {name: step.facts[name] for name in ("originals", "moved_to", "left_over", "kept_beside", "set_aside")}
-        return msgspec.convert({"uid": user.uid, "status": "already", **told}, RolledBackUser)
-    if stands in ("", STAGED) and not (os.path.lexists(root) and is_ours(root, place)):
+        told |= {"uid": user.uid, "status": "already", "warning": told_of_stray(root, user.uid)}
+        return msgspec.convert(told, RolledBackUser)
+    if is_untouched(user, place, journal):
         return RolledBackUser(uid=user.uid, status="untouched", originals=AS_THEY_WERE)
     if stands == MOVED and not os.path.lexists(root):
         raise StorageError(
@@ -153,10 +140,17 @@ def _foresee(plan: Plan, user: PlannedUser, place: Place, journal: Journal, acce
         originals = AS_THEY_WERE if fresh and not since.events else WRITTEN_ANEW
         if not fresh and since.events:
             check_fresh(plan, user.uid)
+        if originals == WRITTEN_ANEW and not os.access(user.base, os.W_OK | os.X_OK):
+            raise StorageError(f"{user.base} may not be written", hint="allow it, or run as the owner of the old files")
     except FAILURES as error:
         return _failed(user, error)
     return RolledBackUser(
-        uid=user.uid, status="planned", records=user.records, events_since=since.events, originals=originals
+        uid=user.uid,
+        status="planned",
+        records=user.records,
+        events_since=since.events,
+        originals=originals,
+        left_over=0 if originals == AS_THEY_WERE else None,
     )
 
 

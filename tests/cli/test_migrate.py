@@ -194,3 +194,22 @@ def test_another_store_than_that_of_the_plan_is_refused(meshlab, planned):
     result = meshlab("--store", "elsewhere", "migrate", "rehearse", planned)
     assert result.exit_code == 1
     assert "leave --store out" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["plan", "--user", "ann", "--out"], ["plan", "--user", "ann", "--html"], ["rehearse", "--html"]]
+)
+def test_no_output_is_written_over_a_file_somebody_may_need(meshlab, planned, old, arguments):
+    before = old.read_bytes()
+    step, *options = arguments
+    target = planned if step == "rehearse" else old
+    result = meshlab("--store", "store", "migrate", step, target, *options, old)
+    assert result.exit_code == 1
+    assert "found another file" in result.stderr
+    assert old.read_bytes() == before
+
+
+def test_an_earlier_plan_report_or_page_is_replaced(meshlab, planned, old):
+    for _ in range(2):
+        assert meshlab("--store", "store", "migrate", "plan", old, "--user", "ann", "-o", planned).exit_code == 0
+        assert meshlab("migrate", "rehearse", planned, "--jobs", "1", "--html", "page.html").exit_code == 0

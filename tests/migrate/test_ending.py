@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from meshlab.errors import PlanRefused
 from meshlab.snapshot.pins import pinned
+from meshlab.testing import FailingFiles
+from meshlab.testing.files import WrappedFiles
+from meshlab.wal.files import REAL_FILES
 
 from .scenes import RECORDS, Scene, tree_with_times
 
@@ -33,8 +38,9 @@ def test_the_pins_go_and_the_old_files_stay(scene, plan):
     left = sorted(path.name for path in (scene.store / ".meshlab" / "migrate" / plan.short_id).iterdir())
     assert left == ["journal.ndjson", "plan.json"]
     assert [user.status for user in scene.finish(plan).users] == ["already", "already"]
-    assert [user.status for user in scene.apply(plan).users] == ["already", "already"]
-    assert "finished" in scene.verify(plan).users[0].problem
+    assert [user.status for user in scene.apply(plan).users] == ["finished", "finished"]
+    with pytest.raises(PlanRefused, match="was finished at"):
+        scene.verify(plan)
 
 
 def test_old_files_are_deleted_only_when_told(scene, plan):
@@ -69,9 +75,63 @@ def test_what_was_never_applied_is_not_finished(scene):
     assert scene.originals()
 
 
-def test_old_files_that_are_gone_already_stop_nobody(scene, plan):
-    (scene.old / "mesh_snapshot.bin").unlink()
-    assert [user.status for user in scene.finish(plan).users] == ["finished", "finished"]
+def test_without_the_old_files_there_is_no_proof_and_no_end(scene, plan):
+    away = scene.old.rename(scene.old.with_name("away"))
+    for delete in (False, True):
+        with pytest.raises(PlanRefused, match="mesh_snapshot.bin"):
+            scene.finish(plan, delete_originals=delete)
+    away.rename(scene.old)
+    assert pinned(scene.store / "ann"), "nothing was touched"
+    assert not scene.roll_back(plan).failed
+
+
+def test_users_who_were_never_migrated_do_not_keep_the_others_from_ending(scene):
+    changed = scene.old / "bo" / "snapshot.bin"
+    plan, before = scene.plan(), changed.read_bytes()
+    real = scene.files
+
+    class Meddling(WrappedFiles):
+        def rename(self, source, target):
+            super().rename(source, target)
+            if target.name == "ann":
+                changed.write_bytes(before + b"x")
+
+    assert [user.status for user in scene.apply(plan, Meddling(real)).users] == ["migrated", "failed"]
+    report = scene.finish(plan, delete_originals=True)
+    assert [(user.status, user.home) for user in report.users] == [
+        ("finished", "in the store"),
+        ("untouched", "never migrated"),
+    ]
+    assert sorted(scene.originals()) == ["bo/snapshot.bin", "bo/wal-20250707.log"]
+
+
+def test_what_was_written_behind_a_rollback_is_told_of_and_not_ended(scene, plan):
+    scene.roll_back(plan)
+    scene.append("ann", {"Insert": {"id": "late"}})
+    again = scene.roll_back(plan).users[0]
+    assert again.status == "already"
+    assert "ann is new since the rollback: 1 line " in again.warning
+    with pytest.raises(PlanRefused, match="new since the rollback"):
+        scene.finish(plan)
+
+
+def test_users_on_both_sides_are_not_ended(scene, plan):
+    scene.append("ann", CHANGED)
+    scene.append("bo", {"Insert": RECORDS[40]})
+    full = FailingFiles(REAL_FILES, "rename", 1, name="bo", error=errno.ENOSPC)
+    assert [user.status for user in scene.roll_back(plan, full).users] == ["rolled-back", "failed"]
+    with pytest.raises(PlanRefused, match="bo is in the store, and ann was rolled back"):
+        scene.finish(plan)
+    assert not scene.roll_back(plan).failed
+    assert {user.home for user in scene.finish(plan).users} == {"in the old layout"}
+
+
+def test_what_may_not_be_deleted_is_found_before_the_way_back_is_gone(scene, plan, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PlanRefused, match="may not be written"):
+        scene.finish(plan, delete_originals=True)
+    monkeypatch.undo()
+    assert not scene.roll_back(plan).failed
 
 
 def test_of_a_user_that_was_rolled_back_the_files_in_force_stay(scene, plan):

@@ -67,7 +67,7 @@ def command(
         say(f"failed: {user.uid}: {user.error}" + (f" ({user.hint})" if user.hint else ""))
     if not dry_run:
         say(f"{report.verdict}, in {span_text(report.seconds)}")
-        if not report.failed:
+        if all(user.status in ("migrated", "already") for user in report.users):
             say(f"next: meshlab migrate verify {plan_file}; there is a way back until 'meshlab migrate finish'")
     say_dry_run(dry_run)
     flush()

@@ -10,7 +10,7 @@ from meshlab.cli.migrate.options import dry_run_option, loaded, plain, plan_argu
 from meshlab.cli.output import FINE, Settings, flush, format_option, say, write_json, write_rows
 from meshlab.cli.units import size_text, with_sizes
 
-COLUMNS = ("uid", "status", "records", "deleted", "bytes_deleted")
+COLUMNS = ("uid", "status", "home", "records", "deleted", "bytes_deleted")
 
 
 @click.command("finish")

@@ -42,6 +42,19 @@ def loaded(settings: Settings, plan_file: Path) -> Plan:
     return plan
 
 
+def write_page(page: str, path: Path) -> None:
+    """Write an HTML page, over nothing but an earlier page."""
+    from meshlab.errors import StorageError, storage_errors
+
+    with storage_errors("write", path):
+        if path.exists() and not path.read_bytes()[:15].lower().startswith(b"<!doctype html"):
+            raise StorageError(f"{path}: expected nothing, or an earlier page, found another file", hint=_OTHER)
+        path.write_text(page, encoding="utf-8")
+
+
+_OTHER = "give another name"
+
+
 def by_user(places: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Accepted damage by uid.
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from meshlab.cli.migrate.options import jobs_option, loaded, plain, plan_argument, rate_option
+from meshlab.cli.migrate.options import jobs_option, loaded, plain, plan_argument, rate_option, write_page
 from meshlab.cli.output import DAMAGE, FINE, Settings, arrow_rows, flush, format_option, say, write_json, write_rows
 from meshlab.cli.units import span_text, with_sizes
 from meshlab.errors import PlanRefused
-
-if TYPE_CHECKING:
-    from meshlab.migrate.rehearsal import Rehearsal
 
 COLUMNS = (
     "uid",
@@ -62,6 +58,7 @@ def command(
     Exit code 2: the rehearsal failed.
     """
     from meshlab.migrate import rehearse
+    from meshlab.migrate.report import rehearsal_page
 
     plan = loaded(settings, plan_file)
     try:
@@ -71,7 +68,7 @@ def command(
         say("FAILED: nothing was rehearsed")
         raise click.exceptions.Exit(DAMAGE) from None
     if html is not None:
-        _write_page(report, html)
+        write_page(rehearsal_page(report), html)
     if fmt == "json":
         write_json(plain(report))
     else:
@@ -85,11 +82,3 @@ def command(
     say(report.verdict)
     flush()
     raise click.exceptions.Exit(FINE if report.passed else DAMAGE)
-
-
-def _write_page(report: Rehearsal, path: Path) -> None:
-    from meshlab.errors import storage_errors
-    from meshlab.migrate.report import rehearsal_page
-
-    with storage_errors("write", path):
-        path.write_text(rehearsal_page(report), encoding="utf-8")

@@ -63,9 +63,13 @@ def command(
             say(f"{user.uid}: {counted(user.left_over, 'item')} did not fit the old format: {user.kept_beside}")
     if not dry_run:
         _say_what_became(report)
+    elif any(user.left_over is None for user in report.users):
+        say("what does not fit the old format is known only when it is done")
     say_dry_run(dry_run)
     flush()
-    raise click.exceptions.Exit(DAMAGE if any(user.error or user.left_over for user in report.users) else FINE)
+    raise click.exceptions.Exit(
+        DAMAGE if any(user.error or user.warning or user.left_over for user in report.users) else FINE
+    )
 
 
 def _say_what_became(report: RollbackReport) -> None:
