@@ -24,7 +24,7 @@ from meshlab.errors import InternalError, MeshlabError, PlanStale, StorageError,
 from meshlab.migrate.pace import PacedFiles
 from meshlab.migrate.plan import Input, PlannedUser
 from meshlab.migrate.sources.folded import manifest_of
-from meshlab.migrate.sources.source import Source, source_of
+from meshlab.migrate.sources.source import source_of
 from meshlab.snapshot.base import Base
 from meshlab.snapshot.hashing import StateHash, row_hashes
 from meshlab.snapshot.manifest import Manifest
@@ -138,11 +138,6 @@ def digest_of_layers(root: Path, manifest: Manifest, without: Collection[str] = 
     return digest_of(Base.open(root, manifest).batches(), without)
 
 
-def source_now(user: PlannedUser, accept: dict[str, list[str]]) -> Source:
-    """The source of a planned user, over the files as they stand."""
-    return source_of(user, accept)
-
-
 # Copies
 
 
@@ -177,13 +172,20 @@ def copy_file(source: Path, target: Path, files: PacedFiles) -> Input:
     back for its hash.
     """
     with storage_errors("read", source), os.fdopen(open_regular(source, os.O_RDONLY), "rb", buffering=0) as held:
+        mode = stat.S_IMODE(os.fstat(held.fileno()).st_mode) & 0o777 | _OWNER
         if files.is_real and _clone(held.fileno(), target, files):
+            os.chmod(target, mode)
             with open(target, "rb", buffering=0) as copy:
                 return _hashed(source, copy.read, files)
         with storage_errors("write", target), SyncedFile(target, files) as sink:
             while data := held.read(_STEP):
                 sink.write(data)
+            os.chmod(target, mode)
             return Input(str(source), sink.size, sink.hexdigest())
+
+
+_OWNER = 0o600
+"""What a log must allow that is to be written on."""
 
 
 def _clone(fd: int, target: Path, files: PacedFiles) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from meshlab.errors import MeshlabError, PlanRefused, storage_errors
-from meshlab.migrate.build import remove_tree, size_of_tree
+from meshlab.migrate.build import FAILURES, Digest, digest_of_layers, remove_tree, size_of_tree
 from meshlab.migrate.execution import is_ours, is_untouched, told_of_stray
 from meshlab.migrate.journal import (
     DELETING,
@@ -34,6 +34,7 @@ from meshlab.migrate.journal import (
 )
 from meshlab.migrate.plan import Input, Plan, PlannedUser, hash_input, load_plan, refuse_problems
 from meshlab.migrate.proof import verify_user
+from meshlab.migrate.sources.folded import first_manifest
 from meshlab.snapshot.pins import pinned, unpin
 from meshlab.tables.tabular import Tabular
 from meshlab.wal.files import REAL_FILES, Files
@@ -210,6 +211,9 @@ class _Ending:
             return FinishedUser(uid=user.uid, status="untouched", home=home)
         stands, doomed = self._stands(user), self._doomed(user)
         going = [one for one in doomed if self.delete_originals and _is_still(one, doomed[one])]
+        why = "is not what it was in the plan"
+        if going and home == IN_STORE and stands in (FINISHED, DELETING) and not self._is_held(user):
+            going, why = [], "the store does not hold any more what was migrated from it"
         result = FinishedUser(
             uid=user.uid,
             status="planned" if self.dry_run else "already" if stands == FINISHED else "finished",
@@ -217,13 +221,22 @@ class _Ending:
             records=user.records,
             deleted=[str(path) for path in going],
             bytes_deleted=sum(doomed[path].size for path in going),
-            kept=[f"{path}: is not what it was in the plan" for path in doomed if path not in going and path.exists()]
+            kept=[f"{path}: {why}" for path in doomed if path not in going and path.exists()]
             if self.delete_originals
             else [],
         )
         if not self.dry_run and (going or stands != FINISHED):
             self._let_go(user, stands, going)
         return result
+
+    def _is_held(self, user: PlannedUser) -> bool:
+        """Whether the store still holds what was migrated, though nothing keeps it there any more."""
+        try:
+            root = user_root(self.place.store, user.uid)
+            found = digest_of_layers(root, first_manifest(root, user.uid))
+        except FAILURES:
+            return False
+        return found == Digest(user.records, user.state_hash)
 
     def _let_go(self, user: PlannedUser, stands: str, going: list[Path]) -> None:
         was_rolled_back, before = self._was_rolled_back(user), self._begun(user)

@@ -12,11 +12,13 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from tqdm.auto import tqdm
 
 from meshlab.errors import MeshlabError, StorageError, storage_errors
 from meshlab.migrate.build import FAILURES, USER, Built, NotProved, Task, build_user, remove_tree
@@ -38,7 +40,7 @@ from meshlab.migrate.journal import (
     migration_lock,
     place_of,
 )
-from meshlab.migrate.outcome import ApplyReport, UserResult, failed_result, planned_result
+from meshlab.migrate.outcome import ApplyReport, UserResult, failed_result, planned_result, unconfirmed_result
 from meshlab.migrate.pace import Bar, Pace, PacedFiles
 from meshlab.migrate.plan import Plan, PlannedUser, check_fresh, load_plan, refuse_problems
 from meshlab.migrate.workers import Crew, Failed, Terms
@@ -144,8 +146,7 @@ class _Execution:
     def run(self, jobs: int | None, dry_run: bool) -> list[UserResult]:
         self.journal = Journal(self.place, self.files, self.clock)
         todo = [user for user in self.plan.users if not self._is_settled(user)]
-        for user in todo:
-            check_fresh(self.plan, user.uid)
+        self._check_inputs(todo, jobs)
         if todo:
             self._check_room(todo, jobs)
         if not dry_run:
@@ -186,6 +187,17 @@ class _Execution:
         else:
             self.results[user.uid] = failed_result(user, refused)
         return True
+
+    def _check_inputs(self, todo: Sequence[PlannedUser], jobs: int | None) -> None:
+        """Raise ``PlanStale`` when a file is not what it was: before anybody is moved."""
+        total = sum(user.bytes_to_read for user in todo)
+        shown = None if self.progress else True
+        with (
+            tqdm(total=total, desc="check", unit="B", unit_scale=True, delay=1, leave=False, disable=shown) as bar,
+            ThreadPoolExecutor(useful_jobs(todo, jobs)) as pool,
+        ):
+            for _ in pool.map(lambda user: check_fresh(self.plan, user.uid, progress=bar.update), todo):
+                pass
 
     def _check_room(self, todo: Sequence[PlannedUser], jobs: int | None) -> None:
         """Raise ``StorageError`` unless there is room for the users that are still to be moved."""
@@ -252,6 +264,8 @@ class _Execution:
                 return UserResult(uid=user.uid, status="migrated", root=str(root), **msgspec.structs.asdict(outcome))
             except (MeshlabError, OSError) as error:
                 outcome = error
+                if self._is_moved(user):
+                    return unconfirmed_result(user, error, user_root(self.place.store, user.uid))
         if self.keep_failed and _is_unproved(outcome):
             kept = str(folder / USER)
         result = failed_result(user, outcome, kept)
@@ -261,6 +275,11 @@ class _Execution:
         with suppress(MeshlabError, OSError):
             self.journal.add(FAILED, user.uid, error=result.error)
         return result
+
+    def _is_moved(self, user: PlannedUser) -> bool:
+        """Whether a user has its name, though what was to confirm that has failed."""
+        root = user_root(self.place.store, user.uid)
+        return os.path.lexists(root) and is_ours(root, self.place)
 
     def _move(self, user: PlannedUser, folder: Path, built: Built) -> Path:
         """Give a user that was built its name: the commit point is the sync of both directories."""

@@ -133,7 +133,7 @@ def make_folders(folder: Path, files: Files) -> None:
 
     A parent that may not be read, or cannot be synced, is somebody else's and was there before.
     """
-    if folder.is_dir() and folder.name not in _OURS:
+    if folder.is_dir() and not {folder.name, folder.parent.name} & {*_OURS}:
         return
     if folder.parent != folder:
         make_folders(folder.parent, files)

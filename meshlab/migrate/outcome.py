@@ -32,8 +32,9 @@ class UserResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one user.
 
     ``status`` is ``migrated``, ``already`` (in place before), ``finished`` (there is no
-    way back any more), ``failed`` (nothing was moved; ``error`` says why) or ``planned``
-    (a dry run); ``root`` is the user's
+    way back any more), ``failed`` (nothing was moved; ``error`` says why), ``unconfirmed``
+    (moved, and the medium may not know of it yet: run apply again) or ``planned`` (a dry
+    run); ``root`` is the user's
     directory, of a failed proof that may be kept the one in staging.
     """
 
@@ -63,8 +64,8 @@ class ApplyReport(Tabular, msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> list[UserResult]:
-        """The users that were not moved."""
-        return [user for user in self.users if user.status == "failed"]
+        """The users that were not moved, or of whom that is not sure."""
+        return [user for user in self.users if user.status in ("failed", "unconfirmed")]
 
     @property
     def verdict(self) -> str:
@@ -102,6 +103,19 @@ def failed_result(user: PlannedUser, error: BaseException, root: str = "") -> Us
     return UserResult(uid=user.uid, status="failed", error=message, hint=hint, root=root)
 
 
+def unconfirmed_result(user: PlannedUser, error: BaseException, root: Path) -> UserResult:
+    """What is said of a user that was moved, and of which the medium has not confirmed it."""
+    return UserResult(
+        uid=user.uid,
+        status="unconfirmed",
+        records=user.records,
+        state_hash=user.state_hash,
+        error=f"moved, but not confirmed: {explain(error)[0]}",
+        hint="mend the disk and run apply again; until then neither side is to be written to",
+        root=str(root),
+    )
+
+
 ROLLBACK_SCHEMA = pa.schema(
     [
         ("uid", pa.string()),
@@ -120,6 +134,7 @@ ROLLBACK_SCHEMA = pa.schema(
 """One row per user of a rollback."""
 
 AS_THEY_WERE, WRITTEN_ANEW = "as they were", "written anew"
+IF_CHANGED = "written anew if the state has changed"
 
 
 class RolledBackUser(msgspec.Struct, frozen=True, kw_only=True):

@@ -210,13 +210,14 @@ _RECOVERED = '{"Recovered":'
 class Since(NamedTuple):
     """What came to the log of a user behind the migrated generation.
 
-    ``others`` of the events change no memory; ``damage`` names places that a checkpoint
-    would stop at.
+    ``others`` of the events change no memory, ``deleted`` of them stood in days that a
+    vacuum has deleted; ``damage`` names places that a checkpoint would stop at.
     """
 
     events: int
     others: int
     damage: list[str]
+    deleted: int = 0
 
 
 def since_migration(root: Path, uid: str) -> Since:
@@ -224,6 +225,7 @@ def since_migration(root: Path, uid: str) -> Since:
     first, newest = first_manifest(root, uid), manifest_of(root, uid)
     folded = [Piece(one.segment, one.start, one.stop) for one in folded_after(newest, first)]
     events, others = _ledger(root, first, newest)
+    deleted = others
     damage: list[str] = []
     for pieces, behind in ((folded, first), (rest(root, newest), newest)):
         start = Cursor(behind.seq, behind.sum, behind.effective)
@@ -235,7 +237,7 @@ def since_migration(root: Path, uid: str) -> Since:
         if behind is newest:
             rejects = found.rejects.to_pylist()
             damage = [f"{segment_name(row['segment'])}:{row['offset']}" for row in rejects if row["class"] != "torn"]
-    return Since(events, others, damage)
+    return Since(events, others, damage, deleted)
 
 
 def _ledger(root: Path, first: Manifest, newest: Manifest) -> tuple[int, int]:

@@ -21,9 +21,9 @@ import pyarrow as pa
 from meshlab.errors import NotFound, PlanRefused
 from meshlab.migrate.audit import Audit, RehearsedUser
 from meshlab.migrate.comparison import CHANGED, DUPLICATED, FAILED, INVENTED, LOST, MISSING, MOVED, STRANGER, Finding
+from meshlab.migrate.documents import read_small_file, replace_file
 from meshlab.migrate.estimate import disk_free, disk_needed, usable_cores, useful_jobs
 from meshlab.migrate.outcome import ApplyReport
-from meshlab.migrate.documents import read_small_file, replace_file
 from meshlab.migrate.plan import FORMAT, Plan, load_plan, refuse_problems, rehearsal_path
 from meshlab.migrate.scratch import scratch_folder
 from meshlab.snapshot.checkpoint import tool

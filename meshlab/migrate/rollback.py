@@ -40,13 +40,13 @@ from meshlab.migrate.journal import (
     migration_lock,
     place_of,
 )
-from meshlab.migrate.outcome import AS_THEY_WERE, WRITTEN_ANEW, RollbackReport, RolledBackUser
+from meshlab.migrate.outcome import AS_THEY_WERE, IF_CHANGED, WRITTEN_ANEW, RollbackReport, RolledBackUser
 from meshlab.migrate.pace import Pace, PacedFiles
 from meshlab.migrate.plan import Plan, PlannedUser, check_fresh, load_plan
 from meshlab.migrate.proof import Since, refuse_finished, since_migration
 from meshlab.migrate.sources.folded import manifest_of
 from meshlab.migrate.sources.source import SET_ASIDE, LeftOver, source_of
-from meshlab.migrate.swap import LEFT_OVER, Swap, hidden_folder, plan_swap, prepare, sync_hidden, write_left_over
+from meshlab.migrate.swap import LEFT_OVER, Swap, adopt, hidden_folder, plan_swap, prepare, sync_hidden, write_left_over
 from meshlab.snapshot.checkpoint import checkpoint, locked, wal_lock
 from meshlab.snapshot.manifest import Manifest
 from meshlab.wal.files import REAL_FILES, Files
@@ -85,6 +85,7 @@ def roll_back(
     else:
         with migration_lock(place, files):
             journal = Journal(place, files, clock)
+            refuse_finished(known, journal)  # it may just have been
             journal.renew()
             paced = PacedFiles(files, Pace(rate=limit_rate, pause=place.pause))
             work = _Rollback(known, place, journal, dict(accept or {}), paced, clock)
@@ -136,11 +137,9 @@ def _foresee(plan: Plan, user: PlannedUser, place: Place, journal: Journal, acce
         refused = [one for one in since.damage if one not in accept]
         if refused:
             raise _damaged(user, f"{root}: {len(refused)} damaged places: {', '.join(refused[:5])}", refused)
-        fresh = _is_fresh(plan, user)
-        originals = AS_THEY_WERE if fresh and not since.events else WRITTEN_ANEW
-        if not fresh and since.events:
-            check_fresh(plan, user.uid)
-        if originals == WRITTEN_ANEW and not os.access(user.base, os.W_OK | os.X_OK):
+        check_fresh(plan, user.uid)
+        originals = IF_CHANGED if since.events else AS_THEY_WERE
+        if originals == IF_CHANGED and not os.access(user.base, os.W_OK | os.X_OK):
             raise StorageError(f"{user.base} may not be written", hint="allow it, or run as the owner of the old files")
     except FAILURES as error:
         return _failed(user, error)
@@ -185,7 +184,7 @@ class _Rollback:
         place: Place,
         journal: Journal,
         accept: dict[str, Collection[str]],
-        files: Files,
+        files: PacedFiles,
         clock: Callable[[], int],
     ) -> None:
         self.plan, self.place, self.journal = plan, place, journal
@@ -240,6 +239,7 @@ class _Rollback:
             self.journal.add(ROLLING, user.uid)
             sizes = _sizes(root)
             self._fold(user, root)
+            self.files.pace.wait()  # not while everybody who writes would wait too
             with locked(root, self.files):
                 ready = self._prepare(user, root)
                 with wal_lock(root, self.files):
@@ -275,6 +275,8 @@ class _Rollback:
         left = self._give_back(user, root, manifest, hidden)
         if left:
             write_left_over(left, hidden / LEFT_OVER, self.files)
+        with storage_errors("write", hidden):
+            adopt(user, hidden)
         sync_hidden(hidden, self.files)
         return _Ready(plan_swap(user, hidden, self.tag), manifest.records, left, since)
 
@@ -296,6 +298,7 @@ class _Rollback:
     def _leave(self, user: PlannedUser, root: Path, ready: _Ready) -> RolledBackUser:
         """Put the old files in place and take the user's directory out of the store; nobody can write meanwhile."""
         target, swap = _free(self.place.rolled_back / user.uid), ready.swap
+        files = self.files.inner  # no pause here: the log is locked
         beside = [target for source, target in swap.into if source.endswith(LEFT_OVER)] if swap is not None else []
         told = RolledBackUser(
             uid=user.uid,
@@ -307,16 +310,20 @@ class _Rollback:
             left_over=len(ready.left),
             kept_beside=beside[0] if beside else "",
             moved_to=str(target),
+            warning=f"{ready.since.deleted:,} events that change no memory were deleted by vacuum with their days: "
+            "the old files cannot have them, nor the list of what did not fit"
+            if ready.since.deleted
+            else "",
         )
         with storage_errors("roll back", root):
             if swap is not None:
                 self.journal.add(GIVEN, user.uid, swap=swap)
-                swap.carry_out(self.files)
+                swap.carry_out(files)
             self.journal.add(RESTORED, user.uid, swap=swap, moved_to=str(target), told=told)
             if not target.parent.is_dir():
-                self.files.mkdir(target.parent)
-                self.files.sync_directory(target.parent.parent)
-            self.files.rename(root, target)
+                files.mkdir(target.parent)
+                files.sync_directory(target.parent.parent)
+            files.rename(root, target)
         return told
 
     def _confirm(
@@ -329,13 +336,14 @@ class _Rollback:
             self.files.sync_directory(moved.parent)
             sync_names(moved, self.files)
             self.files.sync_directory(self.place.store)
-        told = msgspec.structs.replace(told, warning=_latecomers(root, moved, sizes))
+        warnings = filter(None, (told.warning, _latecomers(root, moved, sizes)))
+        told = msgspec.structs.replace(told, warning="; ".join(warnings))
         facts = msgspec.to_builtins(told)
         del facts["uid"], facts["status"], facts["error"], facts["hint"]
-        self.journal.add(ROLLED_BACK, user.uid, **facts)
         if step is not None and step.facts.get("swap"):
             with suppress(OSError):
                 msgspec.convert(step.facts["swap"], Swap).clean(self.files)
+        self.journal.add(ROLLED_BACK, user.uid, **facts)
         return told
 
     def _discard(self, ready: _Ready) -> None:

@@ -42,7 +42,9 @@ def scratch_folder(plan: Plan, scratch: str | os.PathLike[str] | None, *, keep: 
                 if fd is not None:
                     os.close(fd)
         finally:
-            if not keep:
+            if keep:
+                (folder / _LOCK).unlink(missing_ok=True)  # without it nobody takes the folder for a killed one's
+            else:
                 shutil.rmtree(folder, ignore_errors=True)
     finally:
         for one in reversed(made):

@@ -10,7 +10,9 @@ can be undone; then it is begun anew from the state as it is by then.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -165,6 +167,20 @@ def prepare(hidden: Path, files: Files) -> Path:
         files.mkdir(hidden)
         files.mkdir(hidden / NEW)
     return hidden / NEW
+
+
+def adopt(user: PlannedUser, hidden: Path) -> None:
+    """Give new files the mode, and where that is allowed the owner, of those they stand for."""
+    first = os.stat(user.inputs[0].path)
+    for path in (hidden / NEW, *hidden.rglob("*")):
+        original = Path(user.base) / path.relative_to(hidden / NEW) if path.is_relative_to(hidden / NEW) else None
+        found = os.stat(original) if original is not None and original.exists() else None
+        if found is None and path.is_dir():
+            continue
+        model = found or first
+        os.chmod(path, stat.S_IMODE(model.st_mode) & 0o777)
+        with suppress(PermissionError):
+            os.chown(path, model.st_uid, model.st_gid)
 
 
 def sync_hidden(hidden: Path, files: Files) -> None:

@@ -30,7 +30,8 @@ from meshlab.migrate.plan import PlannedUser
 from meshlab.wal.files import REAL_FILES
 from meshlab.wal.writer import wall_clock
 
-PROGRAM = (sys.executable, "-c", "from meshlab.migrate.workers import serve; serve()")
+PROGRAM = (sys.executable, "-P", "-c", "from meshlab.migrate.workers import serve; serve()")
+"""Without the current directory on the path of imports: an old store is no place for code to come from."""
 
 _TELL = 0.2
 """Seconds between two words on how far it is."""

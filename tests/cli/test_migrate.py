@@ -83,6 +83,40 @@ def test_a_damaged_source_is_named_and_ends_with_2(meshlab, old):
     assert not Path("store").exists()
 
 
+def test_where_problems_hide_all_users_there_is_no_empty_table(meshlab, old):
+    old.write_bytes(old.read_bytes()[:-1])
+    for step in ("plan", "inspect"):
+        Path("empty.json").write_text("")
+        result = meshlab(
+            "--store", "store", "migrate", step, *((old,) if step == "plan" else ("empty.json",)), "--user", "ann"
+        )
+        assert result.exit_code == 2
+        assert "problem: " in result.stderr
+        assert "nothing to show" not in result.stderr
+
+
+def test_an_empty_source_is_not_saved_as_if_it_could_be_carried_out(meshlab):
+    Path("old").mkdir()
+    result = meshlab("--store", "store", "migrate", "plan", "old", "--out", "plan.json")
+    assert result.exit_code == 2
+    assert "next: " not in result.stderr
+
+
+def test_a_file_of_which_nothing_can_be_read_stops_nobody_else(meshlab, old):
+    Path("users.csv").write_text("path,uid\n/proc/self/mem,eve\nmesh_snapshot.bin,ann\n")
+    for step in ("inspect", "plan"):
+        result = meshlab("--store", "store", "migrate", step, "--users", "users.csv")
+        assert result.exit_code == 2, result.stderr
+        assert "ann" in result.stdout
+        assert "problem: /proc/self/mem: cannot read: " in result.stderr
+
+
+def test_the_help_names_a_page_that_tells_the_story(meshlab):
+    text = meshlab("migrate", "--help").stdout
+    assert "docs/migration.md" in text
+    assert (Path(__file__).parents[2] / "docs" / "migration.md").exists()
+
+
 def test_apply_asks_for_a_rehearsal(meshlab, planned):
     refused = meshlab("migrate", "apply", planned)
     assert refused.exit_code == 1
@@ -213,3 +247,15 @@ def test_an_earlier_plan_report_or_page_is_replaced(meshlab, planned, old):
     for _ in range(2):
         assert meshlab("--store", "store", "migrate", "plan", old, "--user", "ann", "-o", planned).exit_code == 0
         assert meshlab("migrate", "rehearse", planned, "--jobs", "1", "--html", "page.html").exit_code == 0
+
+
+def test_ctrl_c_says_that_it_can_be_started_again(meshlab, planned, monkeypatch):
+    from meshlab import migrate
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(migrate, "apply", interrupted)
+    result = meshlab("migrate", "apply", planned)
+    assert result.exit_code == 130
+    assert "start it again" in result.stderr

@@ -17,8 +17,10 @@ from meshlab.migrate.execution import execute
 from meshlab.migrate.plan import Plan, PlannedUser, hash_input
 from meshlab.migrate.proof import verify
 from meshlab.migrate.rollback import roll_back
+from meshlab.migrate.sources.exports import ExportSource
 from meshlab.migrate.sources.maps import MapSource
 from meshlab.migrate.sources.phase1 import Phase1Source
+from meshlab.migrate.sources.scoped import ScopedSource
 from meshlab.replay import replay
 from meshlab.snapshot.bincode import write_bincode
 from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut
@@ -64,6 +66,39 @@ def phase1_user(folder, count=2):
     return folder
 
 
+def scoped_user(folder, uid):
+    """A scoped log: a part that was set aside, its checkpoint, and the current file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [
+        {
+            "sequence": 1,
+            "timestamp": 1751900000.5,
+            "operation": "add_concept",
+            "data": {"name": "tide", "importance": 1},
+        },
+        {
+            "sequence": 2,
+            "timestamp": 1751900001.5,
+            "operation": "add_concept",
+            "data": {"id": "c2", "description": LONG},
+        },
+        {"sequence": 3, "timestamp": 1751990000.5, "operation": "add_relation", "data": {"source_id": "tide"}},
+        {"sequence": 4, "timestamp": 1751990001.5, "operation": "remove_concept", "data": {"concept_id": "c2"}},
+    ]
+    lines = [json.dumps(entry | {"checksum": None}) + "\n" for entry in entries]
+    (folder / f"{uid}.wal.1751900002").write_text("".join(lines[:2]))
+    (folder / f"{uid}.checkpoint").write_text(json.dumps({"sequence": 2, "entries": entries[:2]}))
+    (folder / f"{uid}.wal").write_text("".join(lines[2:]))
+    return [folder / name for name in (f"{uid}.checkpoint", f"{uid}.wal", f"{uid}.wal.1751900002")]
+
+
+def export_file(path):
+    """A JSON export of some records, one of them with a float that is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([*RECORDS[30:32], {"id": "odd", "amplitude": "NaN", "theme": "sea"}]))
+    return path
+
+
 def planned(source, accept=()):
     """What a planner says of a source."""
     inputs = [hash_input(path) for path in source.paths]
@@ -93,7 +128,10 @@ def plan_of(sources, store):
 
 
 class Scene:
-    """Two users in the old layout, and a store they go to; always at the same place, for plans name paths."""
+    """Users in the old layout, and a store they go to; always at the same place, for plans name paths.
+
+    ``ann`` has a map, ``bo`` a phase-1 directory, ``cy`` a scoped log, ``di`` an export.
+    """
 
     def __init__(self, home, disk=None, users=("ann", "bo")):
         self.home, self.old, self.store = home, home / "old", home / "store"
@@ -105,6 +143,10 @@ class Scene:
             map_file(self.old / "mesh_snapshot.bin")
         if "bo" in self.users:
             phase1_user(self.old / "bo")
+        if "cy" in self.users:
+            scoped_user(self.old / "logs", "cy")
+        if "di" in self.users:
+            export_file(self.old / "di.json")
         return self
 
     @property
@@ -115,6 +157,11 @@ class Scene:
         if "bo" in self.users:
             home = self.old / "bo"
             found.append(Phase1Source("bo", home, tuple(sorted(home.iterdir()))))
+        if "cy" in self.users:
+            logs = self.old / "logs"
+            found.append(ScopedSource("cy", logs, tuple(sorted(logs.glob("cy.*")))))
+        if "di" in self.users:
+            found.append(ExportSource("di", self.old, (self.old / "di.json",)))
         return found
 
     def plan(self):

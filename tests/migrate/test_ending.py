@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_what_was_never_applied_is_not_finished(scene):
 def test_without_the_old_files_there_is_no_proof_and_no_end(scene, plan):
     away = scene.old.rename(scene.old.with_name("away"))
     for delete in (False, True):
-        with pytest.raises(PlanRefused, match="mesh_snapshot.bin"):
+        with pytest.raises(PlanRefused, match=r"mesh_snapshot\.bin"):
             scene.finish(plan, delete_originals=delete)
     away.rename(scene.old)
     assert pinned(scene.store / "ann"), "nothing was touched"
@@ -159,3 +160,11 @@ def test_a_dry_run_writes_nothing_at_all(scene, plan, delete):
     assert [user.status for user in report.users] == ["planned", "planned"]
     assert sum(len(user.deleted) for user in report.users) == 3 * delete
     assert tree_with_times(scene.home) == before
+
+
+def test_originals_are_not_deleted_when_the_store_has_lost_what_they_hold(scene, plan):
+    scene.finish(plan)
+    shutil.rmtree(scene.store / "ann")
+    report = scene.finish(plan, delete_originals=True)
+    assert list(scene.originals()) == ["mesh_snapshot.bin"]
+    assert "does not hold any more" in report.users[0].kept[0]

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ import pytest
 from meshlab.errors import MeshlabError, MigrationBusy, PlanRefused, PlanStale, StorageError
 from meshlab.migrate import build, execution
 from meshlab.migrate.build import Task, copy_file
-from meshlab.migrate.execution import apply
+from meshlab.migrate.execution import apply, execute
 from meshlab.migrate.journal import migration_lock, place_of
 from meshlab.migrate.pace import Pace, PacedFiles
 from meshlab.migrate.plan import Plan, hash_input
@@ -151,7 +152,7 @@ def test_one_changed_byte_makes_the_plan_stale_and_names_the_file(scene):
 
 def test_a_file_that_changes_meanwhile_fails_its_user_and_names_it(scene, monkeypatch):
     plan = scene.plan()
-    monkeypatch.setattr(execution, "check_fresh", lambda *_: None)
+    monkeypatch.setattr(execution, "check_fresh", lambda *_, **__: None)
     path = scene.old / "mesh_snapshot.bin"
     path.write_bytes(path.read_bytes() + b"\n")
     report = scene.apply(plan)
@@ -298,3 +299,38 @@ def test_a_link_in_the_place_of_a_file_is_refused(scene):
     path.symlink_to(scene.home / "elsewhere.bin")
     with pytest.raises(PlanRefused):
         scene.apply(plan)
+
+
+def test_a_worker_runs_no_code_of_the_directory_it_is_started_in(scene, tmp_path, monkeypatch):
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('taken over')")
+    monkeypatch.chdir(tmp_path)
+    plan = scene.plan()
+    assert not execute(plan, scene.store, jobs=2, progress=False).failed
+
+
+@pytest.mark.parametrize(("kind", "error"), [("write", errno.ENOSPC), ("sync_directory", errno.EIO)])
+def test_no_user_who_is_in_the_store_is_reported_as_not_moved(tmp_path, kind, error):
+    scene = Scene(tmp_path / "home", users=("ann",)).make()
+    plan, before = scene.plan(), shutil.copytree(scene.home, tmp_path / "before")
+    seen, nth, files = set(), 0, None
+    while files is None or files.hits:
+        nth += 1
+        shutil.rmtree(scene.home)
+        shutil.copytree(before, scene.home)
+        files = FailingFiles(REAL_FILES, kind, nth, error=error)
+        with suppress(StorageError):
+            (user,) = scene.apply(plan, files).users
+            assert (scene.store / "ann").exists() == (user.status in ("migrated", "unconfirmed")), (nth, user)
+            seen.add(user.status)
+            if user.status == "unconfirmed":
+                assert [again.status for again in scene.apply(plan).users] == ["already"]
+    assert seen == {"migrated", "failed", "unconfirmed"}
+
+
+def test_the_names_of_the_folders_are_synced_whoever_made_them(scene):
+    plan = scene.plan()
+    (scene.store / ".meshlab" / "migrate" / plan.short_id).mkdir(parents=True)
+    files = RecordingFiles()
+    scene.apply(plan, files)
+    synced = {done.path for done in files.operations if done.name == "sync_directory"}
+    assert {scene.store, scene.store / ".meshlab", scene.store / ".meshlab" / "migrate"} <= synced

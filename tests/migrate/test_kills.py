@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from meshlab.migrate.build import digest_of
 from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut
 from meshlab.wal.files import REAL_FILES
 
-from .scenes import RECORDS, Scene, fresh, killed
+from .scenes import LONG, RECORDS, Scene, fresh, killed
 
 CHANGED = {"Update": {"id": RECORDS[0]["id"], "amplitude": 0.125}}
 
@@ -28,6 +29,12 @@ def half(record_id):
 @pytest.fixture
 def scene(tmp_path):
     return Scene(tmp_path / "home").make()
+
+
+@pytest.fixture(params=[("ann", "bo"), ("cy", "di")], ids="-".join)
+def pair(request, tmp_path):
+    """Two users of each kind of old layout in turn."""
+    return Scene(tmp_path / "home", users=request.param).make()
 
 
 @pytest.fixture
@@ -46,11 +53,12 @@ def migrated(scene, tmp_path, *events):
     return plan, shutil.copytree(scene.home, tmp_path / "migrated")
 
 
-def test_an_apply_killed_at_any_operation_and_resumed_ends_like_an_undisturbed_one(scene, before):
-    plan, old = scene.plan(), scene.originals()
-    scene.apply(plan)
-    expected, count = scene.in_store(), 0
-    for point, tried in killed(scene, before, lambda one, files: one.apply(plan, files), every=5):
+def test_an_apply_killed_at_any_operation_and_resumed_ends_like_an_undisturbed_one(pair, tmp_path):
+    before = shutil.copytree(pair.home, tmp_path / "before")
+    plan, old = pair.plan(), pair.originals()
+    pair.apply(plan)
+    expected, count = pair.in_store(), 0
+    for point, tried in killed(pair, before, lambda one, files: one.apply(plan, files), every=5):
         assert tried.originals() == old, point
         for uid in tried.users:
             if (tried.store / uid).exists():
@@ -67,6 +75,33 @@ def test_an_apply_killed_at_any_operation_and_resumed_ends_like_an_undisturbed_o
         count += 1
     print(f"apply: killed at {count} operations")
     assert count > 15
+
+
+def test_a_rollback_of_logs_and_exports_killed_at_any_operation_ends_like_an_undisturbed_one(tmp_path):
+    scene = Scene(tmp_path / "home", users=("cy", "di")).make()
+    plan, template = migrated(scene, tmp_path)
+    shutil.rmtree(template)
+    for uid in scene.users:
+        scene.append(uid, {"Insert": {"id": "late", "content": LONG}})
+    shutil.copytree(scene.home, template)
+    old, count = scene.originals(), 0
+    assert [(user.status, user.left_over) for user in scene.roll_back(plan).users] == [("rolled-back", 0)] * 2
+    expected = meaning(scene)
+    for point, tried in killed(scene, template, lambda one, files: one.roll_back(plan, files), every=6):
+        assert {*old.values()} <= {*tried.originals().values()}, point
+        assert not tried.roll_back(plan).failed, point
+        tried.crash(point)
+        assert meaning(tried) == expected, point
+        assert not [path for path in tried.old.rglob(".*") if path.is_file()], f"nothing hidden is left, {point}"
+        count += 1
+    assert count > 10
+
+
+def meaning(scene):
+    """What the old files hold, by their reader; lines of a rollback carry the time at which it was made."""
+    return {
+        source.uid: digest_of(source.batches(progress=False)) for source in Scene(scene.home, users=scene.users).sources
+    }
 
 
 class Careless(ForgetfulFiles):

@@ -91,7 +91,7 @@ def test_before_an_apply_nothing_holds(scene):
 def test_what_came_since_is_counted_by_what_it_does(scene, plan):
     scene.append("ann", {"Insert": {"id": "x"}}, {"Delete": "x"}, {"Custom": {"about": "nothing"}})
     found = since_migration(scene.store / "ann", "ann")
-    assert found == (3, 1, [])
+    assert found[:3] == (3, 1, [])
     checkpoint(scene.store / "ann", "ann", progress=False)
     with next((scene.store / "ann").glob("wal-*.log")).open("ab") as file:
         file.write(b"{damage\n")

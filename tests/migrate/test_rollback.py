@@ -209,7 +209,7 @@ def test_a_dry_run_writes_nothing_at_all(scene, plan):
     before = tree_with_times(scene.home)
     report = scene.roll_back(plan, dry_run=True)
     assert [(user.status, user.originals, user.events_since) for user in report.users] == [
-        ("planned", "written anew", 1),
+        ("planned", "written anew if the state has changed", 1),
         ("planned", "as they were", 0),
     ]
     assert tree_with_times(scene.home) == before
@@ -249,3 +249,41 @@ def test_what_a_rollback_set_aside_is_no_source_and_stops_no_plan(tmp_path):
     assert again.problems == []
     assert [user.uid for user in again.users] == ["bo"]
     assert "set aside by a rollback" in [left.what for left in again.left]
+
+
+def test_new_files_of_the_old_layout_have_the_modes_of_those_they_stand_for(scene, plan):
+    (scene.old / "mesh_snapshot.bin").chmod(0o600)
+    (scene.old / "bo").chmod(0o700)
+    scene.append("ann", CHANGED)
+    scene.append("bo", {"Delete": RECORDS[20]["id"]})
+    assert not scene.roll_back(plan).failed
+    modes = {name: (scene.old / name).stat().st_mode & 0o777 for name in ("mesh_snapshot.bin", "bo")}
+    assert modes == {"mesh_snapshot.bin": 0o600, "bo": 0o700}
+
+
+def test_no_writer_waits_for_a_pause_while_old_files_change_places(scene, plan):
+    scene.append("ann", CHANGED)
+    pause = scene.store / ".meshlab" / "migrate" / "pause"
+
+    class Pausing(FailingFiles):
+        def rename(self, source, target):
+            super().rename(source, target)
+            if "before-rollback" in target.name:
+                pause.touch()
+            if target.parent.name == "rolled-back" and target.name == "ann":
+                pause.unlink()
+
+    assert not scene.roll_back(plan, files=Pausing(nth=0)).failed
+
+
+def test_no_hidden_folder_stays(scene, plan):
+    scene.append("ann", CHANGED)
+    assert not scene.roll_back(plan).failed
+    assert [path.name for path in scene.old.rglob(".*")] == []
+
+
+def test_a_dry_run_and_a_rollback_refuse_the_same(scene, plan):
+    path = scene.old / "mesh_snapshot.bin"
+    path.write_bytes(path.read_bytes() + b"x")
+    said = [scene.roll_back(plan, dry_run=dry).users[0].status for dry in (True, False)]
+    assert said == ["failed", "failed"]

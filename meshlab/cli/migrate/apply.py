@@ -13,6 +13,7 @@ from meshlab.cli.migrate.options import (
     plain,
     plan_argument,
     rate_option,
+    resumable,
     say_dry_run,
     say_pause,
 )
@@ -51,8 +52,12 @@ def command(
 
     plan = loaded(settings, plan_file)
     say_dry_run(dry_run)
-    say_pause(plan)
-    report = apply(plan_file, without_rehearsal=without_rehearsal, jobs=jobs, limit_rate=limit_rate, dry_run=dry_run)
+    if not dry_run:
+        say_pause(plan)
+    with resumable():
+        report = apply(
+            plan_file, without_rehearsal=without_rehearsal, jobs=jobs, limit_rate=limit_rate, dry_run=dry_run
+        )
     if fmt == "json":
         write_json(plain(report))
     else:
@@ -64,7 +69,7 @@ def command(
             )
         write_rows(rows, fmt, names=COLUMNS, limit=len(rows))
     for user in report.failed:
-        say(f"failed: {user.uid}: {user.error}" + (f" ({user.hint})" if user.hint else ""))
+        say(f"{user.status}: {user.uid}: {user.error}" + (f" ({user.hint})" if user.hint else ""))
     if not dry_run:
         say(f"{report.verdict}, in {span_text(report.seconds)}")
         if all(user.status in ("migrated", "already") for user in report.users):

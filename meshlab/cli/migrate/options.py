@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,16 @@ def say_dry_run(dry_run: bool) -> None:
     """The first and the last word of a dry run."""
     if dry_run:
         say(DRY_RUN)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say what Ctrl-C means here."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted: start it again, and it goes on where it was")
+        raise
 
 
 def say_pause(plan: Plan) -> None:

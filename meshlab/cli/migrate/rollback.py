@@ -15,6 +15,7 @@ from meshlab.cli.migrate.options import (
     plain,
     plan_argument,
     rate_option,
+    resumable,
     say_dry_run,
     say_pause,
 )
@@ -48,8 +49,10 @@ def command(
 
     plan = loaded(settings, plan_file)
     say_dry_run(dry_run)
-    say_pause(plan)
-    report = roll_back(plan, accept=by_user(accept), limit_rate=limit_rate, dry_run=dry_run)
+    if not dry_run:
+        say_pause(plan)
+    with resumable():
+        report = roll_back(plan, accept=by_user(accept), limit_rate=limit_rate, dry_run=dry_run)
     if fmt == "json":
         write_json(plain(report))
     else:
