@@ -20,6 +20,8 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from meshlab.jsontext import escape
+
 GAP = "  "
 MAX_CELL = 60
 MIN_CELL = 16
@@ -57,17 +59,6 @@ def render(rows: Sequence[Mapping[str, Any]], *, names: Sequence[str] | None = N
     text = "\n".join(_line(line, shown, widths) for line in lines)
     left_out = ", ".join(escape(name) for name in names[len(shown) :])
     return f"{text}\n(too narrow for: {left_out}; --format json shows all)" if left_out else text
-
-
-def escape(text: str) -> str:
-    r"""The text with everything unprintable as a backslash escape.
-
-    >>> print(escape("red \x1b[31m"))
-    red \x1b[31m
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def places(text: str) -> int:
@@ -167,7 +158,3 @@ def _first(text: str, size: int) -> str:
             break
         taken += char
     return taken
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,9 +1,9 @@
 """Move users from older layouts into a store: plan, rehearse, apply, verify, roll back, finish.
 
 >>> from meshlab import migrate
->>> plan = migrate.make_plan("data/samples/phase1", store="mesh_store", user="ann")  # doctest: +SKIP
+>>> plan = migrate.make_plan("data/samples/phase1/mesh_snapshot.bin", store="mesh_store", user="ann")  # doctest: +SKIP
 >>> migrate.rehearse(plan).verdict  # doctest: +SKIP
-'passed: 240 records of 1 user are in the new layout as they were in the old one'
+'passed: 122 records of 1 user are in the new layout as they were in the old one'
 """
 
 from __future__ import annotations

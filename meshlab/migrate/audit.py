@@ -38,6 +38,7 @@ from meshlab.migrate.comparison import (
 )
 from meshlab.migrate.outcome import UserResult
 from meshlab.migrate.plan import Plan, PlannedUser
+from meshlab.migrate.sources.notes import counted
 from meshlab.migrate.sources.source import Source, source_of
 from meshlab.replay import replay
 from meshlab.snapshot.base import Base
@@ -105,7 +106,7 @@ class Audit:
             self._fail(user.uid, FAILED, error.message)
             return None
         if (len(old), old.state_hash) != (user.records, user.state_hash):
-            expected = f"{user.records:,} records with state hash {user.state_hash}"
+            expected = f"{counted(user.records, 'record')} with state hash {user.state_hash}"
             self._fail(
                 user.uid, FAILED, f"the source was to hold {expected}, it holds {len(old):,} with {old.state_hash}"
             )

@@ -1,14 +1,20 @@
 """What a migration will take, from a sample of the very sources, converted on this machine.
 
-Of every kind of source one user is chosen.  A small one is converted whole, of a large
-one the first records: copied with their SHA-256, built, and read back, as it will be
-done later, in the system's directory for temporary files, where nothing stays.  What a
-user costs who has next to nothing is measured too, for many users are small.
+Of every kind of source one user is chosen, the largest that a sample can be taken of in
+little time.  One that is not too large is converted whole, by the very code that will do
+it later; of a larger one the first records go into layers and are read back.  It happens
+in the system's directory for temporary files, where nothing stays.  What a user with one
+memory costs is measured too: that is the part that does not grow.
+
+A small sample says little of a large user, so what it says of one is held to bounds: the
+time to that of reading the user, the bytes to those of the records in memory.
 
 >>> one = Measured(kind="map", what="ann", records=9, bytes_read=900, bytes_written=300, seconds=0.3, fixed_seconds=0.1)
 >>> cost = cost_of(1800, one)
 >>> round(cost.seconds, 3), cost.nbytes
 (0.5, 600)
+>>> cost_of(1_000_000_000, one, reading=2.0, memory=400_000_000)
+Cost(seconds=120.1, nbytes=333333333)
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +32,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.errors import storage_errors
-from meshlab.migrate.plan import Measured, PlannedUser
+from meshlab.migrate.build import USER, Task, build_user, digest_of
+from meshlab.migrate.pace import Pace, PacedFiles
+from meshlab.migrate.plan import Measured, PlannedUser, hash_input
 from meshlab.migrate.sources.folded import live_records
 from meshlab.migrate.sources.source import Source
 from meshlab.snapshot.entries import fits_map, write_map
-from meshlab.snapshot.hashing import StateHash, row_hashes
 from meshlab.snapshot.seed import seed
 from meshlab.tables.schema import RECORD_SCHEMA
 from meshlab.wal.files import REAL_FILES
@@ -39,14 +47,28 @@ from meshlab.wal.writer import wall_clock
 WHOLE = 16 << 20
 """Bytes of old files up to which a user is converted whole."""
 
+TELLING = 4 << 20
+"""Bytes of old files from which on a user who is converted whole says what others cost."""
+
+PATIENCE = 20.0
+"""Seconds that reading a user may take who is sampled by the first records, where reading has to come to its end."""
+
+START = 0.5
+"""Seconds until a command, or a process that builds users, begins to work."""
+
+_BEGINS_AT_ONCE = ("map", "export")
+"""Kinds whose first records come before the last ones are read."""
+
+_MOST_READINGS = 10
+_SLOWEST = 10e6
+"""Bounds of what bytes cost: so many readings, and old files at so many bytes a second."""
+
 _WORTH_A_PROCESS = 16 << 20
 """Bytes of old files below which another process takes longer to start than to work."""
 
 _SAMPLE_ROWS = 100_000
 _SAMPLE_BYTES = 96 << 20
 """Arrow bytes: more than one stretch of a checkpoint, so that a merge is part of what is measured."""
-
-_CHUNK = 1 << 20
 
 SPARE = 1.1
 """What is asked for over the estimate of disk: layers that are merged stand twice for a while."""
@@ -62,24 +84,37 @@ class Cost(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A source that could be converted: its records, and how long reading them took."""
+    """A source that could be converted: its records, how long reading them took, and their bytes in memory."""
 
     source: Source
     nbytes: int
     records: int
     seconds: float
+    memory: int = 0
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether its first records can be had in little time."""
+        return self.nbytes <= WHOLE or self.source.kind in _BEGINS_AT_ONCE or self.seconds <= PATIENCE
 
 
-def cost_of(nbytes: int, measured: Measured | None, seconds: float = 0.0) -> Cost:
-    """What a user with so many bytes of old files costs.
+def cost_of(nbytes: int, measured: Measured | None, *, reading: float | None = None, memory: int | None = None) -> Cost:
+    """What a user with so many bytes of old files costs: a fixed part, and one in proportion.
 
-    Without a measurement it is what reading it took (``seconds``), three times over, and
-    twice its bytes.
+    The second is at least the seconds that ``reading`` the user took, and at most ten
+    times that and 100 ns a byte; the bytes it comes to are at most twice those of the
+    old files (which may stay, and stand in a log) and those of the records in
+    ``memory``.  Without a measurement a user costs three readings, and twice its bytes.
     """
     if measured is None:
-        return Cost(3 * seconds, 2 * nbytes)
-    ratio = max(measured.bytes_written - measured.fixed_bytes, 0) / max(measured.bytes_read, 1)
-    return Cost(measured.fixed_seconds + nbytes / measured.rate, measured.fixed_bytes + round(nbytes * ratio))
+        return Cost(3 * (reading or 0.0), 2 * nbytes)
+    seconds = nbytes / measured.rate
+    if reading is not None:
+        seconds = min(max(seconds, reading), _MOST_READINGS * reading + nbytes / _SLOWEST)
+    written = nbytes * max(measured.bytes_written - measured.fixed_bytes, 0) / max(measured.bytes_read, 1)
+    if memory is not None:
+        written = min(written, 2 * nbytes + memory)
+    return Cost(measured.fixed_seconds + seconds, measured.fixed_bytes + round(written))
 
 
 def useful_jobs(users: Sequence[PlannedUser], jobs: int | None = None) -> int:
@@ -94,9 +129,10 @@ def useful_jobs(users: Sequence[PlannedUser], jobs: int | None = None) -> int:
 
 
 def wall_time(users: Sequence[PlannedUser], jobs: int) -> float:
-    """Seconds until all are done, so many at a time."""
+    """Seconds until all are done, so many at a time, from the start of the command on."""
     seconds = [one.seconds for one in users]
-    return max(sum(seconds) / max(jobs, 1), max(seconds, default=0.0))
+    starts = START * (1 + (jobs > 1)) if users else 0.0
+    return starts + max(sum(seconds) / max(jobs, 1), max(seconds, default=0.0))
 
 
 def disk_needed(users: Sequence[PlannedUser], jobs: int) -> int:
@@ -109,8 +145,8 @@ def disk_needed(users: Sequence[PlannedUser], jobs: int) -> int:
 
 def disk_free(path: Path) -> int:
     """Bytes free for us on the file system where a path is, or would be.  Raises ``StorageError``."""
-    place = next((one for one in (path, *path.parents) if one.exists()), Path("/"))
-    with storage_errors("look at", place):
+    with storage_errors("look at", path):
+        place = next((one for one in (path, *path.parents) if one.exists()), Path("/"))
         return shutil.disk_usage(place).free
 
 
@@ -126,12 +162,17 @@ def usable_cores() -> int:
 
 
 def choose(samples: Sequence[Sample]) -> dict[str, Sample]:
-    """One source of every kind: the largest of those that can be converted whole, else the smallest."""
+    """One source of every kind: the largest that is converted whole.
+
+    Where that is too small to say much it is the largest of all whose first records can
+    be had in little time.
+    """
     chosen: dict[str, Sample] = {}
     for kind in dict.fromkeys(one.source.kind for one in samples):
         mine = [one for one in samples if one.source.kind == kind]
-        whole = [one for one in mine if one.nbytes <= WHOLE]
-        chosen[kind] = max(whole, key=_size) if whole else min(mine, key=_size)
+        telling = [one for one in mine if TELLING <= one.nbytes <= WHOLE]
+        quick = telling or [one for one in mine if one.is_quick]
+        chosen[kind] = max(quick, key=_size) if quick else min(mine, key=_size)
     return chosen
 
 
@@ -143,37 +184,89 @@ def measure(sample: Sample) -> Measured:
     """Convert a sample of one source in a temporary directory.  Raises ``MeshlabError`` when that fails."""
     source = sample.source
     with tempfile.TemporaryDirectory(prefix="meshlab-sample-") as name:
-        folder = Path(name)
-        few = _first_records(source, 1)
-        _convert_records(source, few, folder / "warm")  # the first one also loads libraries
-        fixed = _convert_records(source, few, folder / "small")[0]
+        folder = Path(os.path.abspath(name))
+        least = _smallest(source, folder / "old")
+        _convert(least, folder / "warm")  # the first one also loads libraries
+        fixed = _convert(least, folder / "small")
         if sample.nbytes <= WHOLE:
             cost, nbytes, records = _convert(source, folder / "whole"), sample.nbytes, sample.records
         else:
-            part = _first_records(source, _SAMPLE_ROWS)
-            cost, written = _convert_records(source, part, folder / "part")
-            records = part.num_rows
-            share = records / max(sample.records, 1)
-            nbytes = written or round(share * sample.nbytes)
-            if not written:  # records went in without their old form: reading that is added
-                cost = cost._replace(seconds=cost.seconds + share * sample.seconds)
+            cost, nbytes, records = _convert_part(sample, folder / "part")
     told = "all" if records == sample.records else f"the first {records:,} of"
+    noun = "record" if sample.records == 1 else "records"
     return Measured(
         kind=source.kind,
-        what=f"{told} {sample.records:,} records of {source.uid}",
+        what=f"{told} {sample.records:,} {noun} of {source.uid}",
         records=records,
         bytes_read=nbytes,
         bytes_written=cost.nbytes,
         seconds=cost.seconds,
-        fixed_seconds=min(fixed.seconds, cost.seconds / 2),
-        fixed_bytes=min(fixed.nbytes, cost.nbytes // 2),
+        fixed_seconds=min(fixed.seconds, _MOST_FIXED * cost.seconds),
+        fixed_bytes=min(fixed.nbytes, round(_MOST_FIXED * cost.nbytes)),
     )
 
 
-def _first_records(source: Source, rows: int) -> pa.Table:
+_MOST_FIXED = 0.9
+"""The part of a sample's cost that may be called fixed: clocks are not exact."""
+
+
+def _smallest(source: Source, folder: Path) -> Source:
+    """A user of the same kind with one memory."""
+    folder.mkdir()
+    paths = []
+    for name, data in source.smallest().items():
+        paths.append(folder / name)
+        with storage_errors("write", paths[-1]):
+            paths[-1].write_bytes(data)
+    return replace(source, base=folder, paths=tuple(paths), accept=())
+
+
+def _convert(source: Source, folder: Path) -> Cost:
+    """Build a user of a source as a migration does it, from the comparison with the plan to the last sync."""
+    inputs = [hash_input(path) for path in source.paths]
+    found = digest_of(source.batches(progress=False))
+    user = PlannedUser(
+        uid=source.uid,
+        kind=source.kind,
+        base=str(source.base),
+        inputs=inputs,
+        operations=[],
+        records=found.records,
+        state_hash=found.state_hash,
+        bytes_to_write=0,
+        seconds=0.0,
+    )
+    task = Task(user, {source.uid: list(source.accept)}, str(folder), "a sample")
+    started = time.monotonic()
+    for path in source.paths:
+        hash_input(path)
+    build_user(task, PacedFiles(REAL_FILES, Pace()), wall_clock)
+    return Cost(time.monotonic() - started, sum(_sizes(folder / USER)))
+
+
+def _convert_part(sample: Sample, folder: Path) -> tuple[Cost, int, int]:
+    """Convert the first records of a source; what it costs, the bytes of their old form, and how many they are."""
+    source, records = sample.source, _first_records(sample.source)
+    count = records.num_rows
+    if source.kind == "map" and all(pc.all(fits_map(batch)).as_py() is not False for batch in records.to_batches()):
+        path = folder / source.paths[0].name
+        folder.mkdir()
+        with storage_errors("write", path), SyncedFile(path, REAL_FILES) as sink:
+            write_map(sink, iter(records.to_batches()), count)
+        return _convert(source.relocated(folder, [path]), folder / "built"), path.stat().st_size, count
+    share = count / max(sample.records, 1)
+    started = time.monotonic()
+    seed(folder, source.uid, iter(records.to_batches()), progress=False)
+    digest_of(live_records(folder, source.uid))
+    spent = time.monotonic() - started + share * sample.seconds  # reading the old form is added
+    kept = 0 if source.kind == "export" else round(share * sample.nbytes)  # maps and logs stay
+    return Cost(spent, sum(_sizes(folder)) + kept), round(share * sample.nbytes), count
+
+
+def _first_records(source: Source) -> pa.Table:
     """The first records of a source, as far as they fit in a sample."""
     held: list[pa.RecordBatch] = []
-    left, room = rows, _SAMPLE_BYTES
+    left, room = _SAMPLE_ROWS, _SAMPLE_BYTES
     for batch in source.batches(progress=False):
         part = batch.slice(0, max(1, min(left, batch.num_rows * room // max(batch.nbytes, 1))))
         held.append(part)
@@ -181,44 +274,6 @@ def _first_records(source: Source, rows: int) -> pa.Table:
         if left <= 0 or room <= 0 or part.num_rows < batch.num_rows:
             break
     return pa.Table.from_batches(held, RECORD_SCHEMA)
-
-
-def _convert(source: Source, folder: Path) -> Cost:
-    """Copy the files of a source, build the user of them, and read it back."""
-    started = time.monotonic()
-    root, inputs = folder / "user", []
-    for path in source.paths:
-        inputs.append(folder / "inputs" / path.relative_to(source.base))
-        inputs[-1].parent.mkdir(parents=True, exist_ok=True)
-        _copy(path, inputs[-1])
-    source.build(root, inputs, REAL_FILES, wall_clock)
-    return _read_back(root, source.uid, started)
-
-
-def _convert_records(source: Source, records: pa.Table, folder: Path) -> tuple[Cost, int]:
-    """The same with some records only; the bytes of their old form are 0 where they have none of their own."""
-    (folder / "old").mkdir(parents=True)
-    if source.kind == "map" and all(pc.all(fits_map(batch)).as_py() is not False for batch in records.to_batches()):
-        path = folder / "old" / source.paths[0].name
-        with storage_errors("write", path), SyncedFile(path, REAL_FILES) as sink:
-            write_map(sink, iter(records.to_batches()), records.num_rows)
-        return _convert(source.relocated(folder / "old", [path]), folder), path.stat().st_size
-    started = time.monotonic()
-    seed(folder / "user", source.uid, iter(records.to_batches()), progress=False)
-    return _read_back(folder / "user", source.uid, started), 0
-
-
-def _copy(path: Path, target: Path) -> None:
-    with storage_errors("read", path), open(path, "rb") as old, SyncedFile(target, REAL_FILES) as new:
-        while chunk := old.read(_CHUNK):
-            new.write(chunk)
-
-
-def _read_back(root: Path, uid: str, started: float) -> Cost:
-    total = StateHash.EMPTY
-    for batch in live_records(root, uid):
-        total = total.add(row_hashes(batch))
-    return Cost(time.monotonic() - started, sum(_sizes(root)))
 
 
 def _sizes(folder: Path) -> Iterator[int]:

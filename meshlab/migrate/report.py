@@ -1,14 +1,18 @@
 """Plans and rehearsals for people: one line, rows of a table, a short HTML for notebooks, a page to print.
 
 A page stands for itself: no script, no picture, no other file.  Everything that comes from
-a source or a plan file is escaped.
+a source or a plan file is escaped: markup, and what is not printable.
 """
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from meshlab.jsontext import escape
+from meshlab.migrate.sources.notes import counted
 
 if TYPE_CHECKING:
     from meshlab.migrate.audit import RehearsedUser
@@ -50,8 +54,17 @@ def span_text(seconds: float) -> str:
     return f"{seconds / size:.2g} {name}" if seconds / size < 10 else f"{seconds / size:.0f} {name}"
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+_AMOUNT = re.compile(r"(?<=\d) (?=(?:[kMGTP]?B|s|min|h)\b)")
+_NUMBER = re.compile(r"\d[\d,.]*(?: (?:[kMGTP]?B|s|min|h))?")
+
+
+def _safe(text: str) -> str:
+    r"""A text as HTML in which nothing is markup, nothing unprintable is raw, and no number is cut off from its unit.
+
+    >>> print(_safe("<b> \x1b in 5 s"))
+    &lt;b&gt; \x1b in 5&nbsp;s
+    """
+    return _AMOUNT.sub("&nbsp;", html.escape(escape(text)))
 
 
 # Plans --------------------------------------------------------------------------------
@@ -60,12 +73,12 @@ def _counted(count: int, noun: str) -> str:
 def plan_verdict(plan: Plan) -> str:
     """Whether a plan can be rehearsed, and what it comes to, in one line."""
     told = (
-        f"{_counted(len(plan.users), 'user')}, {_counted(plan.records, 'record')}, "
+        f"{counted(len(plan.users), 'user')}, {counted(plan.records, 'record')}, "
         f"{size_text(plan.bytes_to_read)} to read, {size_text(plan.bytes_to_write)} to write, "
         f"about {span_text(plan.seconds)}"
     )
     if plan.problems:
-        return f"NOT ready, {_counted(len(plan.problems), 'problem')}: {told}"
+        return f"NOT ready, {counted(len(plan.problems), 'problem')}: {told}"
     return f"ready to be rehearsed: {told}" if plan.users else "NOT ready: no users"
 
 
@@ -161,9 +174,9 @@ def _input_cells(plan: Plan) -> Iterable[list[str]]:
 
 
 def _steps(user: PlannedUser) -> str:
-    steps = "".join(f"<li>{html.escape(step)}</li>" for step in user.operations)
-    notes = "".join(f"<li class='note'>{html.escape(note)}</li>" for note in user.notes)
-    return f"<h3>{html.escape(user.uid)}</h3><ol>{steps}</ol>" + (f"<ul>{notes}</ul>" if notes else "")
+    steps = "".join(f"<li>{_safe(step)}</li>" for step in user.operations)
+    notes = "".join(f"<li>{_safe(note)}</li>" for note in user.notes)
+    return f"<h3>{_safe(user.uid)}</h3><ol>{steps}</ol>" + (f"<ul class='notes'>{notes}</ul>" if notes else "")
 
 
 # Rehearsals ---------------------------------------------------------------------------
@@ -228,7 +241,7 @@ def _fared_cells(user: RehearsedUser) -> list[str]:
 
 def _rest(rehearsal: Rehearsal) -> str:
     told = ", ".join(f"{count:,} {kind}" for kind, count in rehearsal.counts.items())
-    return f"<p>In all: {html.escape(told)}. At most a thousand of each are listed.</p>"
+    return f"<p>In all: {_safe(told)}. At most a thousand of each are listed.</p>"
 
 
 # Pieces for notebooks -------------------------------------------------------------------
@@ -237,8 +250,8 @@ def _rest(rehearsal: Rehearsal) -> str:
 def _headline(what: str, name: str, verdict: str, *, good: bool) -> str:
     colour = _GOOD if good else _BAD
     return (
-        f"<div><b>{what}</b> <code>{html.escape(name[:80])}</code>: "
-        f"<span style='color:{colour};font-weight:600'>{html.escape(_short(verdict))}</span></div>"
+        f"<div><b>{what}</b> <code>{_safe(name[:80])}</code>: "
+        f"<span style='color:{colour};font-weight:600'>{_safe(_short(verdict))}</span></div>"
     )
 
 
@@ -249,7 +262,7 @@ def _problem_list(name: str, shown: Sequence[Any], count: int) -> str:
 def _list(texts: Sequence[str], count: int) -> str:
     if not texts:
         return ""
-    items = "".join(f"<li>{html.escape(_short(text))}</li>" for text in texts)
+    items = "".join(f"<li>{_safe(_short(text))}</li>" for text in texts)
     more = f"<li>and {count - len(texts):,} more</li>" if count > len(texts) else ""
     return f"<ul style='margin:.3em 0'>{items}{more}</ul>"
 
@@ -257,8 +270,8 @@ def _list(texts: Sequence[str], count: int) -> str:
 def _small_table(names: Sequence[str], rows: Sequence[dict[str, Any]], count: int) -> str:
     if not rows:
         return ""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    cells = ("".join(f"<td>{html.escape(_short(str(row[name])))}</td>" for name in names) for row in rows)
+    head = "".join(f"<th>{_safe(name)}</th>" for name in names)
+    cells = ("".join(f"<td>{_safe(_short(str(row[name])))}</td>" for name in names) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     more = f"<p>and {count - len(rows):,} more</p>" if count > len(rows) else ""
     return (
@@ -283,18 +296,20 @@ th, td { text-align: left; vertical-align: top; padding: .25rem .5rem; border-bo
   overflow-wrap: anywhere }
 th { border-bottom: 2px solid #888; overflow-wrap: normal; vertical-align: bottom }
 td.short { white-space: nowrap; font-variant-numeric: tabular-nums }
-td.number { text-align: right }
-table.wide { font-size: .8em }
+th.number, td.number { text-align: right }
+.scroll { overflow-x: auto }
+table.wide { font-size: .8em } table.wide td:not(.short) { min-width: 10em }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem }
 dt { font-weight: 600 } dd { margin: 0; overflow-wrap: anywhere }
-.note::marker { content: "note: " }
+ul.notes { list-style: none; padding-left: 1rem } .notes li::before { content: "note: "; font-weight: 600 }
 @media print { @page { size: A4 landscape; margin: 12mm } body { max-width: none; margin: 0; font-size: 10px }
-  tr, h3 { break-inside: avoid } thead { display: table-header-group } }
+  tr, h3 { break-inside: avoid } .scroll { overflow: visible }
+  table.wide td:not(.short) { min-width: 0 } thead { display: table-header-group } }
 """
 
 
 def _page(title: str, body: Iterable[str]) -> str:
-    name = html.escape(title)
+    name = _safe(title)
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f"<meta name='viewport' content='width=device-width, initial-scale=1'><title>{name}</title>"
@@ -305,17 +320,15 @@ def _page(title: str, body: Iterable[str]) -> str:
 
 
 def _verdict(text: str, *, good: bool) -> str:
-    return f"<p class='verdict {'good' if good else 'bad'}'>{html.escape(text)}</p>"
+    return f"<p class='verdict {'good' if good else 'bad'}'>{_safe(text)}</p>"
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    return (
-        "<dl>" + "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts) + "</dl>"
-    )
+    return "<dl>" + "".join(f"<dt>{_safe(name)}</dt><dd>{_safe(text)}</dd>" for name, text in facts) + "</dl>"
 
 
 def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
+    return f"<section><h2>{_safe(title)}</h2>{body}</section>"
 
 
 def _problem_section(title: str, what: str, problems: Sequence[Any]) -> str:
@@ -327,10 +340,23 @@ def _problem_section(title: str, what: str, problems: Sequence[Any]) -> str:
 
 def _page_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table that fits the page: short cells stay in one line, long ones wrap."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(map(_page_cell, row)) + "</tr>" for row in rows)
+    numeric = [_is_numeric([row[at] for row in rows]) for at in range(len(names))]
+    head = "".join(f"<th{_class(number=is_number)}>{_safe(name)}</th>" for name, is_number in zip(names, numeric))
+    body = "".join("<tr>" + "".join(map(_page_cell, row, numeric)) + "</tr>" for row in rows)
     kind = " class='wide'" if len(names) > _WIDE else ""
-    return f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div class='scroll'>{table}</div>"
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    """Whether a column holds numbers only, or amounts; then it is aligned on the right, with its name."""
+    given = [cell for cell in cells if cell]
+    return bool(given) and all(len(cell) <= _SHORT and _NUMBER.fullmatch(cell) for cell in given)
+
+
+def _class(**given: bool) -> str:
+    names = " ".join(name for name, is_given in given.items() if is_given)
+    return f" class='{names}'" if names else ""
 
 
 _WIDE = 8
@@ -338,6 +364,5 @@ _SHORT = 14
 """Characters that are not broken up."""
 
 
-def _page_cell(text: str) -> str:
-    classes = ["short"] * (len(text) <= _SHORT) + ["number"] * (text[:1].isdigit() and len(text) <= _SHORT)
-    return f"<td class='{' '.join(classes)}'>{html.escape(text)}</td>" if classes else f"<td>{html.escape(text)}</td>"
+def _page_cell(text: str, is_number: bool) -> str:
+    return f"<td{_class(short=len(text) <= _SHORT, number=is_number)}>{_safe(text)}</td>"

@@ -31,7 +31,7 @@ from meshlab.migrate.estimate import (
     wall_time,
 )
 from meshlab.migrate.plan import Input, Measured, Plan, PlannedUser, hash_input
-from meshlab.migrate.sources.source import Found, Problem, Source, find_sources
+from meshlab.migrate.sources.source import Found, Problem, Source, find_sources, problem_at
 from meshlab.snapshot.checkpoint import tool
 from meshlab.snapshot.hashing import StateHash, row_hashes
 from meshlab.times import format_time
@@ -83,6 +83,7 @@ def make_plan(
     survey = _Survey(target, progress)
     survey.problems += found.problems
     survey.problems += list(_misplaced(target, where, found.sources))
+    survey.problems += list(_empty(where, found))
     survey.problems += list(_unheard(accepted, found.sources))
     survey.read(found.sources)
     plan = Plan(
@@ -135,13 +136,28 @@ def _misplaced(store: Path, where: Path, sources: Sequence[Source]) -> Iterator[
     whole = {Path(os.path.realpath(where))} if where.is_dir() else set()
     whole |= {Path(os.path.realpath(one.base)) for one in sources if len(one.paths) > 1}
     hint = "name another directory with --store: the old files stay where they are"
+    upgradable = {Path(os.path.realpath(one.base.parent)) for one in sources if one.kind == "phase1"}
     for folder in sorted(whole | folders):
         if real == folder:
-            yield Problem(_text(store), f"the store is the directory of the source {_text(folder)}", hint)
+            more = _UPGRADE if folder in upgradable else ""
+            yield Problem(_text(store), f"the store is the directory of the source {_text(folder)}", hint + more)
         elif folder in whole and real.is_relative_to(folder):
             yield Problem(_text(store), f"the store is inside the source {_text(folder)}", hint)
     if store.exists() and not store.is_dir():
         yield Problem(_text(store), "a file stands where the store is to be", "name another directory with --store")
+
+
+_UPGRADE = (
+    "; without a migration, and without a way back, "
+    "'meshlab checkpoint --upgrade' brings its users into the new layout in place"
+)
+
+
+def _empty(where: Path, found: Found) -> Iterator[Problem]:
+    """A source in which nobody is found, and nothing is wrong either."""
+    if not (found.sources or found.problems):
+        hint = "what is not taken says why: it may need a uid" if found.left else "check the path"
+        yield Problem(_text(where), "no user of an older layout was found there", hint)
 
 
 def _unheard(accept: Mapping[str, Sequence[str]], sources: Sequence[Source]) -> Iterator[Problem]:
@@ -212,17 +228,18 @@ class _Survey:
             if _stamp(path) != stamp:
                 hint = "stop the program that writes it, then plan again"
                 raise MeshlabError(f"{path}: the file changed while it was read", hint=hint)
-        self.samples.append(Sample(source, nbytes, read.records, seconds))
+        self.samples.append(Sample(source, nbytes, read.records, seconds, read.memory))
         self.users.append(_planned(source, inputs, read))
 
     def completed(self, plan: Plan) -> Plan:
         """The plan with its users, problems and estimates."""
         measured, notes = _measured(self.samples)
         ids = self.ids.notes({one.source.uid: one.source for one in self.samples})
-        spent = {one.source.uid: one.seconds for one in self.samples}
+        spent = {one.source.uid: one for one in self.samples}
         users = []
         for one in self.users:
-            cost = cost_of(one.bytes_to_read, measured.get(one.kind), spent[one.uid])
+            read = spent[one.uid]
+            cost = cost_of(one.bytes_to_read, measured.get(one.kind), reading=read.seconds, memory=read.memory)
             texts = [_text(note) for note in (*one.notes, *ids.get(one.uid, []))]
             users.append(
                 msgspec.structs.replace(one, bytes_to_write=cost.nbytes, seconds=round(cost.seconds, 3), notes=texts)
@@ -249,18 +266,19 @@ class _Survey:
         ).sealed()
 
     def _problem(self, where: str, what: str, hint: str) -> None:
-        self.problems.append(Problem(where, what, hint))
+        self.problems.append(problem_at(where, what, hint))
 
 
 class _Reading:
     """What the records of a source come to; moves the bar on by what they are likely to have been in the file."""
 
     def __init__(self, nbytes: int, bar: Any) -> None:
-        self.records, self.hash = 0, StateHash.EMPTY
+        self.records, self.memory, self.hash = 0, 0, StateHash.EMPTY
         self._left, self._bar = nbytes, bar
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.records += batch.num_rows
+        self.memory += batch.nbytes
         self.hash = self.hash.add(row_hashes(batch))
         step = min(batch.nbytes, self._left)
         self._left -= step
@@ -342,7 +360,7 @@ class _Ids:
         return self._held.setdefault(uid, _UserIds([]))
 
     def notes(self, sources: Mapping[str, Source]) -> dict[str, list[str]]:
-        """Notes by uid."""
+        """Notes by uid; of two users the first has it."""
         uids = [uid for uid in self._held if uid in sources]
         lengths = [sum(map(len, self._held[uid].hashes)) for uid in uids]
         if len(uids) < 2:
@@ -360,10 +378,8 @@ class _Ids:
         found: dict[str, list[str]] = {}
         for (one, other), ids in shared.items():
             named = ", ".join(_spelled(sources[uids[one]], set(ids[:_NAMED])))
-            for mine, theirs in ((uids[one], uids[other]), (uids[other], uids[one])):
-                found.setdefault(mine, []).append(
-                    f"{len(ids):,} memory ids also stand with user {theirs} (each keeps its own): {named}"
-                )
+            count = f"{len(ids):,} memory {'id also stands' if len(ids) == 1 else 'ids also stand'}"
+            found.setdefault(uids[one], []).append(f"{count} with user {uids[other]} (each keeps its own): {named}")
         return found
 
 

@@ -44,6 +44,7 @@ from meshlab.snapshot.layout import (
 from meshlab.snapshot.window import WINDOW, Keys, Window
 from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, RECORD_FIELDS, RECORD_SCHEMA
 from meshlab.tables.times import to_timestamps
+from meshlab.wal.files import open_regular
 
 MAGIC = b"MESHSNAP"
 """First bytes of a manifest; a ``snapshot.bin`` without them is a phase-1 map."""
@@ -56,7 +57,7 @@ _U64 = struct.Struct("<Q")
 
 def is_bincode(path: str | os.PathLike[str]) -> bool:
     """Whether a ``snapshot.bin`` is a phase-1 map and not a manifest."""
-    with storage_errors("read", path), open(path, "rb") as file:
+    with storage_errors("read", path), open(path, "rb", opener=open_regular) as file:
         return file.read(len(MAGIC)) != MAGIC
 
 
@@ -70,7 +71,7 @@ def read_bincode(
     unknown variant, or a key that differs from the record's id.  A key that comes twice
     is found after the last batch: use no batch before the iterator is exhausted.
     """
-    with storage_errors("read", path), open(path, "rb") as file:
+    with storage_errors("read", path), open(path, "rb", opener=open_regular) as file:
         window = Window(Path(path), file)
         keys = Keys(window)
         total = _read_count(window)
@@ -122,7 +123,9 @@ def _read_records(window: Window, total: int, batch_rows: int) -> Iterator[tuple
         position = scan.stop
     if window.base + position != window.size:
         left = window.size - window.base - position
-        raise window.error(position, f"expected the end of the file after {total} records", f"{left} more bytes")
+        raise window.error(
+            position, f"expected the end of the file after {total} records", f"{left} more byte{'s' * (left != 1)}"
+        )
 
 
 def _scan(data: bytes, position: int, limit: int) -> _Scan:

@@ -7,7 +7,17 @@ import pytest
 
 from meshlab.errors import MeshlabError
 from meshlab.migrate import estimate, make_plan, survey
-from meshlab.migrate.estimate import Sample, choose, cost_of, disk_free, disk_needed, measure, useful_jobs, wall_time
+from meshlab.migrate.estimate import (
+    START,
+    Sample,
+    choose,
+    cost_of,
+    disk_free,
+    disk_needed,
+    measure,
+    useful_jobs,
+    wall_time,
+)
 from meshlab.migrate.plan import Input, Measured, PlannedUser
 from meshlab.migrate.sources.source import find_sources
 
@@ -61,12 +71,22 @@ def test_a_user_costs_its_share_and_what_every_user_costs():
 
 
 def test_without_a_sample_the_reading_is_what_there_is_to_go_by():
-    assert cost_of(MB, None, 2.0) == (6.0, 2 * MB)
+    assert cost_of(MB, None, reading=2.0) == (6.0, 2 * MB)
+
+
+def test_a_sample_that_says_little_is_held_to_bounds():
+    tiny = Measured(kind="export", what="", records=1, bytes_read=23, bytes_written=8_000, seconds=0.1)
+    cost = cost_of(70 * MB, tiny, reading=0.5, memory=70 * MB)
+    assert cost.nbytes == 210 * MB
+    assert cost.seconds == pytest.approx(12.0)
+    fast = Measured(kind="map", what="", records=1, bytes_read=MB, bytes_written=0, seconds=0.1, fixed_seconds=0.1)
+    assert cost_of(1000 * MB, fast, reading=7.0, memory=MB).seconds == pytest.approx(7.1), "it is read at least"
 
 
 def test_users_side_by_side_take_as_long_as_the_longest_or_their_share():
-    assert wall_time([user(1, seconds=4), user(1, seconds=1), user(1, seconds=1)], 2) == 4
-    assert wall_time([user(1, seconds=1)] * 6, 2) == 3
+    assert wall_time([user(1, seconds=4), user(1, seconds=1), user(1, seconds=1)], 2) == 4 + 2 * START
+    assert wall_time([user(1, seconds=1)] * 6, 2) == 3 + 2 * START
+    assert wall_time([user(1, seconds=1)], 1) == 1 + START, "the command itself has to start"
     assert wall_time([], 2) == 0
 
 
@@ -89,11 +109,46 @@ def test_free_disk_is_told_of_places_that_are_not_there_yet(tmp_path):
     assert abs(disk_free(tmp_path / "no" / "such") - disk_free(tmp_path)) < 1 << 30
 
 
-def test_the_sample_is_the_largest_source_that_is_small_enough():
-    small, large, huge = (sample()._replace(nbytes=size) for size in (10, 1000, 1 << 40))
+def test_the_sample_is_the_largest_source_that_is_converted_whole():
+    small, large, huge = (sample()._replace(nbytes=size) for size in (10, 5 * MB, 1 << 40))
     assert choose([small, huge, large]) == {"map": large}
-    assert choose([huge, huge._replace(nbytes=1 << 41)]) == {"map": huge}
     assert choose([]) == {}
+
+
+def test_a_source_that_says_next_to_nothing_is_no_sample_for_large_ones():
+    tiny, huge = sample()._replace(nbytes=23), sample()._replace(nbytes=70 * MB)
+    assert choose([tiny, huge]) == {"map": huge}
+    assert choose([tiny]) == {"map": tiny}
+
+
+def test_a_source_whose_first_records_come_late_is_no_sample():
+    one = sample(next(path for path in sorted(SAMPLES.iterdir()) if path.is_dir()))
+    tiny, large, slow = (
+        one._replace(nbytes=nbytes, seconds=seconds)
+        for nbytes, seconds in ((23, 0.1), (1 << 30, 9.0), (1 << 40, 900.0))
+    )
+    assert choose([tiny, slow, large]) == {"phase1": large}
+    assert choose([slow, slow._replace(nbytes=1 << 41)]) == {"phase1": slow}
+
+
+def test_an_export_of_one_large_record_beside_a_tiny_one_is_estimated_sanely(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "tiny.json").write_text('[{"id":"a","content":1}]')
+    (tmp_path / "old" / "large.json").write_text('[{"id":"b","content":"%s"}]' % ("sea and salt, " * 1_300_000))
+    plan = make_plan(tmp_path / "old", tmp_path / "store", progress=False)
+    nbytes = {one.uid: one.bytes_to_write for one in plan.users}
+    assert nbytes["large"] < 3 * 18.2 * MB
+    assert nbytes["tiny"] < 100_000
+    assert plan.seconds < 60
+    assert plan.measured[0].what == "all 1 record of large"
+
+
+@pytest.mark.parametrize("folder", ["phase1", "scoped", "exports"])
+def test_what_every_user_costs_is_measured_with_a_user_of_one_memory(folder, temporary):
+    for source in find_sources(SAMPLES.parent / folder).sources:
+        least = estimate._smallest(source, temporary / source.uid)
+        assert sum(batch.num_rows for batch in least.batches(progress=False)) in (1, 2)
+        assert least.misnamed() is None
 
 
 @pytest.mark.parametrize("kind", ["map", "phase1"])

@@ -16,6 +16,7 @@ import meshlab
 from meshlab.errors import MeshlabError, NotFound, PlanRefused, PlanStale
 from meshlab.migrate import inspect, make_plan, read_plan, survey
 from meshlab.migrate.plan import Measured, check_fresh
+from meshlab.migrate.sources import discovery
 from meshlab.migrate.sources.maps import MapSource
 from meshlab.replay import replay
 from meshlab.snapshot.bincode import write_bincode
@@ -235,15 +236,82 @@ def test_damage_accepted_for_nobody_is_a_problem(tmp_path):
         make_plan(None, tmp_path / "store", users=table, accept=["wal-20250701.log:0"], progress=False)
 
 
-def test_a_memory_id_with_two_users_is_a_note_on_both(tmp_path):
+def test_a_memory_id_with_two_users_is_a_note_on_the_first(tmp_path):
     table = two_maps(tmp_path, ann=["m1", "m2", "m3"], ben=["m3", "m2", "m9"])
     plan = make_plan(None, tmp_path / "store", users=table, progress=False)
     assert plan.problems == []
-    for user, other in zip(plan.users, ("ben", "ann"), strict=True):
-        (note,) = user.notes
-        assert note.startswith(f"2 memory ids also stand with user {other} ")
-        assert "m2" in note
-        assert "m3" in note
+    (note,), none = [user.notes for user in plan.users]
+    assert note.startswith("2 memory ids also stand with user ben ")
+    assert "m2" in note
+    assert "m3" in note
+    assert none == []
+
+
+def test_one_memory_id_with_two_users_is_told_in_the_singular(tmp_path):
+    plan = make_plan(None, tmp_path / "store", users=two_maps(tmp_path, ann=["m1"], ben=["m1"]), progress=False)
+    assert plan.users[0].notes == ["1 memory id also stands with user ben (each keeps its own): m1"]
+
+
+def test_a_source_without_a_user_is_a_problem(tmp_path):
+    (tmp_path / "old").mkdir()
+    table = write_csv(tmp_path / "users.csv", [])
+    for found in (
+        make_plan(tmp_path / "old", tmp_path / "store", progress=False),
+        make_plan(None, tmp_path / "store", users=table, progress=False),
+    ):
+        (problem,) = found.problems
+        assert "no user of an older layout" in problem.what
+        assert problem.hint == "check the path"
+    map_file = tmp_path / "old" / "mesh_snapshot.bin"
+    write_map(map_file, ["m1"])
+    (problem,) = make_plan(tmp_path / "old", tmp_path / "store", progress=False).problems
+    assert "may need a uid" in problem.hint
+
+
+def test_what_cannot_be_listed_keeps_nobody_else_from_being_planned(old, tmp_path, monkeypatch):
+    first, *others = sorted(path.name for path in old.iterdir() if path.is_dir())
+    listdir = os.listdir
+
+    def refusing(path):
+        if Path(path).name == first:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    plan = make_plan(old, tmp_path / "store", progress=False)
+    assert [user.uid for user in plan.users] == others
+    assert problems_of(plan) == [f"{old / first}: cannot list: Permission denied"]
+
+
+def test_an_input_that_cannot_be_read_is_a_problem_of_its_own(tmp_path, monkeypatch):
+    table = two_maps(tmp_path)
+    shape_of = discovery.shape_of
+
+    def refusing(path):
+        if path.name == "ann.bin":
+            raise OSError(5, "Input/output error", str(path))
+        return shape_of(path)
+
+    monkeypatch.setattr(discovery, "shape_of", refusing)
+    plan = make_plan(None, tmp_path / "store", users=table, progress=False)
+    assert [user.uid for user in plan.users] == ["ben"]
+    assert problems_of(plan) == [f"{tmp_path / 'ann.bin'}: cannot read: Input/output error"]
+
+
+def test_damage_names_its_file_once_and_says_what_helps(tmp_path):
+    table = two_maps(tmp_path)
+    path = tmp_path / "ann.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    (problem,) = make_plan(None, tmp_path / "store", users=table, progress=False).problems
+    assert problem.where == str(path)
+    assert str(path) not in problem.what
+    assert "log" not in problem.hint
+    assert "take it from a copy" in problem.hint
+
+
+def test_a_phase_1_store_that_is_the_target_may_be_upgraded_in_place(old):
+    problem = next(one for one in make_plan(old, old, progress=False).problems if "is the directory of" in one.what)
+    assert "meshlab checkpoint --upgrade" in problem.hint
 
 
 def test_floats_that_are_not_finite_are_notes(tmp_path):

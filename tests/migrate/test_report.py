@@ -119,6 +119,26 @@ def test_a_page_is_whole_and_fit_for_print(text):
         assert words in text
 
 
+@pytest.mark.parametrize("char", ["\x1b", "\u202e", "\x7f", "\u2066"])
+def test_no_character_that_steers_a_screen_stands_raw(char):
+    evil = Problem(char, char, char)
+    marked = rehearsal(findings=0)
+    finding = Finding("user1", "changed", char, "content", char, char)
+    marked = msgspec.structs.replace(marked, findings=[finding], verdict=char)
+    made = plan(problems=[evil], left=[evil], notes=[char], users=[planned("ann", [char])], source=char)
+    for text in (plan_page(made), plan_summary(made), rehearsal_page(marked), rehearsal_summary(marked)):
+        assert char not in text
+        assert char.encode("unicode_escape").decode() in text
+
+
+def test_numbers_keep_their_units_and_stand_below_their_names():
+    text = plan_page(plan())
+    assert "1.2&nbsp;MB" in text
+    assert "<th class='number'>records</th>" in text
+    assert "<th>state hash</th>" in text
+    assert "<div class='scroll'><table" in text, "a wide table scrolls in its own box"
+
+
 def test_the_verdict_stands_on_top():
     for text, words in (
         (SHOWN[0], "ready to be rehearsed: 2 users"),

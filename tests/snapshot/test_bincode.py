@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlab.errors import NotFound, SnapshotError
+from meshlab.errors import NotFound, SnapshotError, StorageError
 from meshlab.records import CONTENT_TYPES, FIELDS, MODES, VAULT_STATUSES
 from meshlab.snapshot import layout, window
 from meshlab.snapshot.bincode import is_bincode, read_bincode, write_bincode
@@ -165,7 +166,7 @@ def test_the_refusal_names_path_byte_record_expected_and_found(path):
 def test_bytes_after_the_last_record_are_refused(path):
     data = write_bincode([record()])
     assert f"byte {len(data)}" in refusal(path, data + b"\0")
-    assert "1 more bytes" in refusal(path, data + b"\0")
+    assert "found 1 more byte" in refusal(path, data + b"\0")
 
 
 def lengths_in(data):
@@ -332,3 +333,13 @@ def test_any_slice_of_a_batch_is_written_as_its_records(rows, low, high):
 def test_a_map_of_another_number_of_records_is_refused():
     with pytest.raises(SnapshotError, match="expected 3 records, found 2"):
         write_map(io.BytesIO(), [batch_of(record("m1")), batch_of(record("m2"))], 3)
+
+
+@pytest.mark.parametrize("read", [is_bincode, lambda path: list(read_bincode(path, progress=False))])
+def test_neither_a_link_nor_a_pipe_is_read(read, path, tmp_path):
+    path.write_bytes(write_bincode([record()]))
+    (tmp_path / "link.bin").symlink_to(path)
+    os.mkfifo(tmp_path / "pipe.bin")
+    for name in ("link.bin", "pipe.bin"):
+        with pytest.raises(StorageError, match=name):
+            read(tmp_path / name)

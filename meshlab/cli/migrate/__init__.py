@@ -22,7 +22,7 @@ def command() -> None:
       meshlab migrate finish plan.json       nobody wants to go back any more
 
     The old files are never written before rollback, and never deleted but by
-    'finish --delete-originals'.  docs/operations.md tells the whole story.
+    'finish --delete-originals'.  docs/migration.md tells the whole story.
     """
 
 

@@ -34,7 +34,7 @@ def command(source: Path | None, user: str | None, users: Path | None, fmt: str)
     if fmt == "json":
         problems = {"problems": [p._asdict() for p in found.problems], "left": [p._asdict() for p in found.left]}
         write_json({"users": rows, **problems})
-    else:
+    elif rows or fmt == "csv" or not found.problems:
         write_rows(with_sizes(rows, ["bytes"]) if fmt == "table" else rows, fmt, names=COLUMNS, limit=len(rows))
     say_problems(found.problems, found.left)
     say(f"{counted(len(rows), 'user')} found")

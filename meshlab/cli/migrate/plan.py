@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshlab.cli.migrate.inspect import USER_HELP, USERS_HELP, given, say_problems
-from meshlab.cli.migrate.options import accept_option, by_user, plain
+from meshlab.cli.migrate.options import accept_option, by_user, plain, write_page
 from meshlab.cli.output import DAMAGE, FINE, Row, Settings, counted, flush, format_option, say, write_json, write_rows
 from meshlab.cli.units import size_text, span_text, with_sizes
 
@@ -51,30 +51,22 @@ def command(
       meshlab migrate plan --users files.csv --out plan.json --html plan.html
     """
     from meshlab.migrate import make_plan
+    from meshlab.migrate.report import plan_page
 
     source = given(source, user, users)
     plan = make_plan(source, settings.store, user=user, users=users, accept=by_user(accept))
     if out is not None:
         plan.save(out)
     if html is not None:
-        write_page(plan, html)
+        write_page(plan_page(plan), html)
     if fmt == "json":
         write_json(plain(plan))
-    else:
+    elif plan.users or fmt == "csv":  # of a plan without users the problems say it all
         rows = [_row(one) for one in plan.users]
         write_rows(_shown(plan) if fmt == "table" else rows, fmt, names=COLUMNS, limit=len(rows))
     _say(plan, out)
     flush()
     raise click.exceptions.Exit(DAMAGE if plan.problems else FINE)
-
-
-def write_page(plan: Plan, path: Path) -> None:
-    """The plan as an HTML page."""
-    from meshlab.errors import storage_errors
-    from meshlab.migrate.report import plan_page
-
-    with storage_errors("write", path):
-        path.write_text(plan_page(plan), encoding="utf-8")
 
 
 def _row(user: PlannedUser) -> Row:

@@ -42,6 +42,9 @@ _ENVELOPE = 256
 
 _LAST_MOMENT = 253_402_300_799  # 9999-12-31T23:59:59Z
 _ROWS = 8192
+_BYTES = 4 << 20
+"""Bytes of JSON in a batch: as Python objects they take many times as much."""
+
 _AGAIN = "second adds of a living concept known by name only, which the mesh ignored"
 _BESIDE = "updates with fields beside 'updates', which are left out"
 _MISFITS = "values that do not fit the field of their name, kept with 'concept.' before it"
@@ -176,11 +179,13 @@ def _damage(entry: Entry, folder: Path, what: str) -> DamageFound:
 def event_batches(meant: Iterable[Meant]) -> Iterator[pa.RecordBatch]:
     """Events as a fold reads them; their segment is the name of the file they are from."""
     waiting: list[Meant] = []
+    nbytes = 0
     for one in meant:
         waiting.append(one)
-        if len(waiting) >= _ROWS:
+        nbytes += one.nbytes
+        if len(waiting) >= _ROWS or nbytes >= _BYTES:
             yield _event_batch(waiting)
-            waiting = []
+            waiting, nbytes = [], 0
     if waiting:
         yield _event_batch(waiting)
 

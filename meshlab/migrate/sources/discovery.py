@@ -16,6 +16,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,15 @@ from meshlab.migrate.sources.maps import MapSource
 from meshlab.migrate.sources.phase1 import Phase1Source
 from meshlab.migrate.sources.scoped import ScopedSource
 from meshlab.migrate.sources.shape import Shape, shape_of
-from meshlab.migrate.sources.source import NOT_FOLLOWED, SET_ASIDE, Found, Problem, Source, irregular
+from meshlab.migrate.sources.source import (
+    NOT_FOLLOWED,
+    Found,
+    Problem,
+    Source,
+    irregular,
+    problem_at,
+    told_of_rollback,
+)
 from meshlab.wal.paths import SNAPSHOT, check_uid, segment_day
 
 if TYPE_CHECKING:
@@ -36,6 +45,8 @@ _NEW_LAYOUT = ("layers", "history")
 _QUIET = frozenset({"wal.lock", "checkpoint.lock"})
 """Files of a user's directory that hold nothing of the user's."""
 
+_SAME_UID = "leave one of them out, or give it a uid of its own with --users"
+_SAME_BUT_CASE = "uids must differ by more than case; give one of them another uid with --users"
 _NO_UID = "give it with --user, or a CSV of path,uid with --users"
 
 
@@ -116,7 +127,7 @@ class _Search:
             if twin is not source:
                 same = f"user {twin.uid!r} twice" if twin.uid == source.uid else f"{twin.uid!r} and {source.uid!r}"
                 what = f"{same}: at {there} and at {where}"
-                hint = "uids must differ by more than case; give one of them another uid with --users"
+                hint = _SAME_UID if twin.uid == source.uid else _SAME_BUT_CASE
                 self._problems.append(Problem(str(where), what, hint))
         return Found([source for _, source in first.values()], self._problems, self._left)
 
@@ -124,15 +135,25 @@ class _Search:
 
     def take(self, path: Path, uid: str | None) -> None:
         """Take a file, or the directory of a user."""
-        mode = _mode(path)
-        if mode is None:
-            self._problem(path, "it does not exist", "check the path")
-        elif stat.S_ISDIR(mode):
-            self._take_directory(path, uid)
-        elif found := irregular(mode):
-            self._problem(path, f"{found}, no regular file", NOT_FOLLOWED)
-        else:
-            self._take_file(path, uid)
+        with self._apart(path):
+            mode = _mode(path)
+            if mode is None:
+                self._problem(path, "it does not exist", "check the path")
+            elif stat.S_ISDIR(mode):
+                self._take_directory(path, uid)
+            elif found := irregular(mode):
+                self._problem(path, f"{found}, no regular file", NOT_FOLLOWED)
+            else:
+                self._take_file(path, uid)
+
+    @contextmanager
+    def _apart(self, path: Path) -> Iterator[None]:
+        """What cannot be read is a problem of its own: the others are looked at all the same."""
+        try:
+            with storage_errors("read", path):
+                yield
+        except MeshlabError as error:
+            self._problem(path, error.message, error.hint)
 
     def _take_directory(self, path: Path, uid: str | None) -> None:
         if _is_user(path):
@@ -165,16 +186,22 @@ class _Search:
     def _take_user(self, path: Path, uid: str) -> None:
         """Take the directory of a phase-1 user."""
         names = _names(path)
-        if SNAPSHOT not in names and any(name in _NEW_LAYOUT for name in names):
-            self._problem(path, "a user of the new layout that has lost its snapshot", "see 'meshlab verify'")
+        newer = [name for name in _NEW_LAYOUT if name in names]
+        if newer and not self._is_manifest(path / SNAPSHOT):
+            lost = "lost its snapshot" if SNAPSHOT not in names else "a snapshot of an older program over its own"
+            what = f"a user of the new layout, as {' and '.join(newer)} show, that has {lost}"
+            self._problem(path, what, "see 'meshlab windows' and 'meshlab verify'; nothing of it may be left behind")
             return
         mine = [path / name for name in names if name == SNAPSHOT or segment_day(name)]
         for name in names:
             if path / name not in mine and name not in (*_QUIET, *_NEW_LAYOUT):
-                self._leave(path / name, "no file of a phase-1 user")
+                self._leave(path / name, told_of_rollback(name) or "no file of a phase-1 user")
         taken = [part for part in mine if self._is_taken(part)]
         if taken == mine:
             self._add(path, Phase1Source, uid, path, tuple(mine))
+
+    def _is_manifest(self, path: Path) -> bool:
+        return _mode(path) is not None and not irregular(_mode(path) or 0) and shape_of(path).shape is Shape.MANIFEST
 
     def _is_taken(self, part: Path) -> bool:
         """Whether a file of a phase-1 user may be read; a problem if not."""
@@ -209,25 +236,30 @@ class _Search:
 
     def take_folder(self, folder: Path) -> None:
         """Take what is in a folder: directories of users, scoped logs, exports."""
-        stems = set()
+        stems = set[str]()
         for name in _names(folder):
-            path, mode = folder / name, _mode(folder / name)
             stem = family_of(name)
-            if mode is None:
-                continue
-            if SET_ASIDE in name:
-                self._leave(path, "set aside by a rollback")
-            elif stem is not None and not stat.S_ISDIR(mode):
-                if stem not in stems:
-                    self._take_family(folder, stem, None)
+            with self._apart(folder / name):
+                self._take_named(folder / name, stem, stems)
+
+    def _take_named(self, path: Path, stem: str | None, stems: set[str]) -> None:
+        """Take what has a name in a folder; a scoped log with all its parts is added to ``stems``."""
+        mode = _mode(path)
+        if mode is None:
+            return
+        if told := told_of_rollback(path.name):
+            self._leave(path, told)
+        elif stem is not None and not stat.S_ISDIR(mode):
+            if stem not in stems:
                 stems.add(stem)
-            elif stat.S_ISDIR(mode):
-                self._take_entry(path)
-            elif found := irregular(mode):
-                note = self._problem if _may_be_source(name) else self._leave
-                note(path, f"{found}, no regular file", NOT_FOLLOWED)
-            else:
-                self._take_loose(path)
+                self._take_family(path.parent, stem, None)
+        elif stat.S_ISDIR(mode):
+            self._take_entry(path)
+        elif found := irregular(mode):
+            note = self._problem if _may_be_source(path.name) else self._leave
+            note(path, f"{found}, no regular file", NOT_FOLLOWED)
+        else:
+            self._take_loose(path)
 
     def _take_entry(self, path: Path) -> None:
         """A directory in a folder: a user's, or none."""
@@ -297,19 +329,19 @@ class _Search:
         try:
             check_uid(uid)
         except BadUserId as error:
-            self._problem(where, error.message.removeprefix(f"{where}: "), error.hint)
+            self._problem(where, error.message, error.hint)
             return
         source = kind(uid, base, paths, tuple(self._accept.get(uid, ())))
         try:
             source.glance()
         except MeshlabError as error:
-            self._problem(where, error.message.removeprefix(f"{where}: "), error.hint)
+            self._problem(where, error.message, error.hint)
         else:
             self._sources.append((where, source))
 
     def _problem(self, path: Path, what: str, hint: str = "") -> None:
         self._named.add(path)
-        self._problems.append(Problem(str(path), what, hint))
+        self._problems.append(problem_at(path, what, hint))
 
     def _leave(self, path: Path, what: str, hint: str = "") -> None:
         self._left.append(Problem(str(path), what, hint))

@@ -15,6 +15,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Collection, Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ import msgspec
 
 from meshlab.errors import DamageFound, storage_errors
 from meshlab.jsontext import NotJson, parse_json
+from meshlab.migrate.sources.elements import list_under
 from meshlab.migrate.sources.jsonrecords import without_tokens
 from meshlab.migrate.sources.notes import Notes
 from meshlab.wal.files import open_regular
@@ -30,9 +32,13 @@ from meshlab.wal.frame import MAX_FRAME
 LONGEST = MAX_FRAME
 """Bytes of the longest line."""
 
-_MOST = 1 << 30
-"""Bytes of a checkpoint, unpacked."""
+MOST = 1 << 30
+"""Bytes of a checkpoint, unpacked: it is only what a log gained since the one before."""
 
+VALUES = 1 << 21
+"""Values in one entry: each takes some hundred bytes of memory, and only three of the file."""
+
+_TEXTS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _FAMILY = re.compile(r"(?P<stem>.+?)\.(?:wal|wal\.(?P<rotated>\d{1,18})|checkpoint|checkpoint\.gz)", re.ASCII)
 _TOKENS = "entries with tokens of Python that are no JSON (NaN, Infinity), kept as texts"
 _CHECKSUMS = "checksums of a kind nobody knows, not compared"
@@ -63,10 +69,6 @@ class _Written(msgspec.Struct, forbid_unknown_fields=True):
     checksum: Any = None
 
 
-class _Checkpoint(msgspec.Struct):
-    entries: list[Any]
-
-
 def family_of(name: str) -> str | None:
     """The id of the scoped log that a file name belongs to, or None.
 
@@ -80,6 +82,7 @@ def family_of(name: str) -> str | None:
 class Entries:
     """The entries of one user's scoped log, in their order; iterate as often as wanted.
 
+    Memory holds an entry at a time, and of those in checkpoints a digest of 16 bytes each.
     ``accept`` names lines, and checkpoints as ``<file>:0``, that an operator lets go.
     """
 
@@ -101,19 +104,35 @@ class Entries:
             yield entry
 
     def _all(self) -> Iterator[Entry]:
-        apart = {_key(entry): entry for path in self._checkpoints for entry in self._unpacked(path)}
+        apart, sound = self._in_checkpoints()
         for path in self._rotated:
             for entry in self._lines(path, self._notes):
-                apart.pop(_key(entry), None)
+                if apart:
+                    apart.discard(_digest(entry))
                 yield entry
         for path in self._current if apart else ():  # a program that died may not have set it aside
             for entry in self._lines(path, Notes()):
-                apart.pop(_key(entry), None)
+                apart.discard(_digest(entry))
         if apart:
             self._notes.add(f"{len(apart):,} entries stand in a checkpoint only: the file set aside with it is lost")
-        yield from apart.values()
+        for path in sound if apart else ():
+            for entry in self._unpacked(path, Notes()):
+                if (digest := _digest(entry)) in apart:
+                    apart.discard(digest)
+                    yield entry
         for path in self._current:
             yield from self._lines(path, self._notes)
+
+    def _in_checkpoints(self) -> tuple[set[bytes], list[Path]]:
+        """Digests of the entries in checkpoints, and those checkpoints that are none of the accepted damage."""
+        digests, sound = set[bytes](), []
+        for path in self._checkpoints:
+            try:
+                digests |= {_digest(entry) for entry in self._unpacked(path, self._notes)}
+                sound.append(path)
+            except NotJson as error:
+                self._refuse(path, 0, f"expected a checkpoint of a scoped log, found: {error}", self._notes)
+        return digests, sound
 
     def _lines(self, path: Path, notes: Notes) -> Iterator[Entry]:
         number = offset = 0
@@ -135,7 +154,7 @@ class Entries:
             if len(line) > LONGEST:
                 raise NotJson(f"longer than {LONGEST} bytes")
             clean = without_tokens(line)
-            written = msgspec.convert(parse_json(clean), _Written)
+            written = _written(clean)
         except (NotJson, msgspec.ValidationError) as error:
             if not line.endswith(b"\n") and path in self._current and isinstance(error, NotJson):
                 notes.add(f"{path.name}:{offset} (line {number}): an unfinished write of {len(line)} bytes, left out")
@@ -148,18 +167,18 @@ class Entries:
             notes.count(_TOKENS, f"{path.name}:{offset}")
         return _entry(path, number, offset, written)
 
-    def _unpacked(self, path: Path) -> Iterator[Entry]:
-        """The entries of a checkpoint."""
+    def _unpacked(self, path: Path, notes: Notes) -> Iterator[Entry]:
+        """The entries of a checkpoint.  Raises ``NotJson``, at the end perhaps, for a file that is none."""
         try:
-            held = msgspec.convert(parse_json(without_tokens(_read_whole(path))), _Checkpoint)
-            entries = msgspec.convert(held.entries, list[_Written])
-        except (NotJson, msgspec.ValidationError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            self._refuse(path, 0, f"expected a checkpoint of a scoped log, found: {error}", self._notes)
-            return
-        for number, written in enumerate(entries, 1):
-            if written.checksum is not None:
-                self._notes.count(_CHECKSUMS, f"{path.name} entry {number}")
-            yield _entry(path, number, 0, written)
+            for number, data in enumerate(_written_in(path), 1):
+                written = _written(without_tokens(data))
+                if written.checksum is not None:
+                    notes.count(_CHECKSUMS, f"{path.name} entry {number}")
+                yield _entry(path, number, 0, written)
+        except DamageFound as error:
+            raise NotJson(error.message.removeprefix(f"{path}: ")) from None
+        except (msgspec.ValidationError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise NotJson(str(error)) from None
 
     def _refuse(self, path: Path, offset: int, what: str, notes: Notes) -> None:
         """Raise ``DamageFound``, unless the damage has been accepted."""
@@ -173,14 +192,36 @@ class Entries:
         notes.add(f"{place}: left out, as accepted: {what}")
 
 
+def _written(raw: bytes) -> _Written:
+    """The entry that JSON stands for.  Raises ``NotJson``, ``msgspec.ValidationError``."""
+    if _marks(raw) > VALUES and _marks(_TEXTS.sub(b"", raw)) > VALUES:
+        raise NotJson(f"more than {VALUES} values")
+    return msgspec.convert(parse_json(raw), _Written)
+
+
+def _marks(raw: bytes) -> int:
+    """Commas and opening brackets: as many as there are values, or about so."""
+    return raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+
+
 def _entry(path: Path, number: int, offset: int, written: _Written) -> Entry:
-    time = written.timestamp
-    seconds = float(time) if isinstance(time, (int, float)) and not isinstance(time, bool) else None
-    return Entry(path.name, number, offset, written.sequence, seconds, written.operation, written.data)
+    time = _seconds_of(written.timestamp)
+    return Entry(path.name, number, offset, written.sequence, time, written.operation, written.data)
 
 
-def _key(entry: Entry) -> tuple[int, float | None, str, bytes]:
-    return entry.sequence, entry.time, entry.operation, msgspec.json.encode(entry.data, order="deterministic")
+def _seconds_of(timestamp: Any) -> float | None:
+    if isinstance(timestamp, bool) or not isinstance(timestamp, (int, float)):
+        return None
+    try:
+        return float(timestamp)
+    except OverflowError:  # a whole number beyond all floats
+        return None
+
+
+def _digest(entry: Entry) -> bytes:
+    """What tells entries apart, wherever they stand."""
+    told = (entry.sequence, entry.time, entry.operation, entry.data)
+    return blake2b(msgspec.json.encode(told, order="deterministic"), digest_size=16).digest()
 
 
 def _seconds(path: Path) -> int | None:
@@ -192,11 +233,19 @@ def _by_time(path: Path) -> tuple[int, str]:
     return _seconds(path) or 0, path.name
 
 
-def _read_whole(path: Path) -> bytes:
+def _written_in(path: Path) -> Iterator[bytes]:
+    """The JSON of the entries in a checkpoint."""
+    unpacked = 0
+
+    def count(nbytes: int) -> None:
+        nonlocal unpacked
+        unpacked += nbytes
+        if unpacked > MOST:
+            raise NotJson(f"more than {MOST} bytes when unpacked")
+
     with storage_errors("read", path), open(path, "rb", opener=open_regular) as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        data = gzip.GzipFile(fileobj=file).read(_MOST + 1) if packed else file.read(_MOST + 1)
-    if len(data) > _MOST:
-        raise NotJson(f"more than {_MOST} bytes")
-    return data
+        stream = gzip.GzipFile(fileobj=file) if packed else file
+        for element in list_under("entries", path, stream, count, largest=LONGEST):
+            yield element.data

@@ -141,6 +141,9 @@ class ExportSource(Source):
             sink.write((b"" if between == b",\n" else between) + (b"\n]\n" if is_list else b"\n}\n"))
         return left + list(other_events(root, self.uid))
 
+    def smallest(self) -> dict[str, bytes]:
+        return {self.path.name: b'[{"id":"m1"}]'}
+
     def operations(self) -> list[str]:
         return [
             f"read the records of {self.path.name} for user {self.uid}",

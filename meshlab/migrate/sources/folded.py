@@ -11,7 +11,6 @@ from meshlab.dialects import OPS, OTHER
 from meshlab.errors import SnapshotError
 from meshlab.migrate.sources.source import LeftOver
 from meshlab.snapshot.base import Base
-from meshlab.snapshot.contents import Contents
 from meshlab.snapshot.manifest import Manifest, current, history_path, read_manifest
 from meshlab.snapshot.ranges import rest
 from meshlab.tables.events import load_user
@@ -51,10 +50,3 @@ def first_manifest(root: Path, uid: str) -> Manifest:
     """The manifest of generation 1, with which the migration ended.  Raises ``SnapshotError``."""
     newest = manifest_of(root, uid)
     return newest if newest.generation == 1 else read_manifest(history_path(root, 1), uid)
-
-
-def with_contents(state: pa.Table, texts: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Records with codes for contents as whole ones; ``texts`` are the long contents."""
-    if state.num_rows:
-        whole = Contents().decode_column(state["content"], texts)
-        yield from state.set_column(state.schema.get_field_index("content"), "content", whole).to_batches()

@@ -26,7 +26,8 @@ from meshlab.tables.parse import extra_text
 from meshlab.tables.schema import RECORD_FIELDS, RECORD_SCHEMA, TIME_PROJECTIONS
 from meshlab.tables.times import to_timestamps
 
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|-?Infinity|NaN', re.DOTALL)
+# A text without an end reaches to the end of it all: nothing is looked at twice.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|-?Infinity|NaN', re.DOTALL)
 _FLOATS = frozenset(field.name for field in RECORD_FIELDS if pa.types.is_floating(field.type))
 _STRUCTS: dict[str, Any] = {"emotional_signature": EmotionalSignature, "comfort_metrics": ComfortMetrics}
 _PARTS = {

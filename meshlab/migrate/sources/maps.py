@@ -7,21 +7,22 @@ layout as generation 0, and come back as a map of what lives then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.errors import storage_errors
+from meshlab.errors import SnapshotError, storage_errors
 from meshlab.migrate.sources.folded import live_records, other_events
 from meshlab.migrate.sources.notes import Notes
-from meshlab.migrate.sources.source import LeftOver, Source
+from meshlab.migrate.sources.source import MEND, LeftOver, Source
 from meshlab.records import FIELD_SET
-from meshlab.snapshot.bincode import read_bincode
+from meshlab.snapshot.bincode import read_bincode, write_bincode
 from meshlab.snapshot.checkpoint import checkpoint
 from meshlab.snapshot.entries import fits_map, misfit, write_map
 from meshlab.snapshot.state import json_forms
@@ -32,6 +33,23 @@ from meshlab.wal.sink import SyncedFile
 
 _EXTRA = RECORD_SCHEMA.get_field_index("extra")
 
+_FIELDS = ("phase_tag", "amplitude", "frequency", "width", "position", "stability")
+_SMALLEST: dict[str, Any] = {
+    "id": "m1",
+    "concept_id": "c1",
+    "content": "",
+    **dict.fromkeys(("creation_time", "last_accessed"), "2025-07-01T00:00:00Z"),
+    **dict.fromkeys(_FIELDS, 0.5),
+    "access_count": 0,
+    "content_type": "Conversation",
+    "vault_status": "Active",
+    "mode": "Bright",
+    "emotional_signature": {"valence": 0.0, "arousal": 0.0, "dominance": 0.0, "trauma_indicators": []},
+    "comfort_metrics": {"energy": 0.0, "stress": 0.0, "flux": 0.0, "perturbation": 0.0},
+}
+SMALLEST_MAP = write_bincode([_SMALLEST])
+"""A map of one memory."""
+
 
 @dataclass(frozen=True)
 class MapSource(Source):
@@ -40,10 +58,12 @@ class MapSource(Source):
     kind: ClassVar[str] = "map"
 
     def _records(self, notes: Notes, progress: bool) -> Iterator[pa.RecordBatch]:
-        yield from read_bincode(self.paths[0], progress=progress)
+        with _only_copy():
+            yield from read_bincode(self.paths[0], progress=progress)
 
     def glance(self) -> None:
-        glance_at_map(self.paths[0])
+        with _only_copy():
+            glance_at_map(self.paths[0])
 
     def build(self, root: Path, inputs: Sequence[Path], files: Files, clock: Callable[[], int]) -> None:
         """The copy becomes ``snapshot.bin``, and a checkpoint with upgrade makes generation 1 of it."""
@@ -54,6 +74,9 @@ class MapSource(Source):
         """A map of the memories that have all seventeen fields; the others are left over."""
         return give_map_back(root, self.uid, folder / self.paths[0].relative_to(self.base), files)
 
+    def smallest(self) -> dict[str, bytes]:
+        return {self.paths[0].name: SMALLEST_MAP}
+
     def operations(self) -> list[str]:
         return [
             f"copy {self.paths[0].name} as the {SNAPSHOT} of user {self.uid}",
@@ -62,6 +85,15 @@ class MapSource(Source):
 
     def misnamed(self) -> str | None:
         return None if len(self.paths) == 1 else f"expected one file of a map, found {len(self.paths)}"
+
+
+@contextmanager
+def _only_copy() -> Iterator[None]:
+    """Damage of a map behind which there is no log: only a copy of it helps."""
+    try:
+        yield
+    except SnapshotError as error:
+        raise SnapshotError(error.message, hint=MEND) from error
 
 
 def glance_at_map(path: Path) -> None:

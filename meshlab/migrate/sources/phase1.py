@@ -1,8 +1,9 @@
 """A phase-1 user: a bincode ``snapshot.bin`` and days of event lines behind it.
 
 The state is the map with the log folded over it.  Most records of a large map are not
-in the log: they go from the map straight into the result.  Memory holds what the log
-touches, without long contents of the map, and the long contents the log brings.
+in the log: they go from the map straight into the result.  Memory holds the records
+that the log speaks of without long contents; those that the log brings wait in a
+temporary file.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.errors import DamageFound, storage_errors
-from meshlab.migrate.sources.folded import with_contents
-from meshlab.migrate.sources.maps import give_map_back, glance_at_map, move_in
-from meshlab.migrate.sources.notes import Notes
+from meshlab.migrate.sources.maps import SMALLEST_MAP, give_map_back, glance_at_map, move_in
+from meshlab.migrate.sources.notes import Notes, counted
 from meshlab.migrate.sources.source import LeftOver, Source
+from meshlab.migrate.sources.texts import kept_apart, with_contents
 from meshlab.snapshot.bincode import read_bincode
 from meshlab.snapshot.checkpoint import checkpoint
-from meshlab.snapshot.contents import each_once, encode_batch
+from meshlab.snapshot.contents import Contents, encode_batch
 from meshlab.snapshot.fold import FOLD_COLUMNS, Fold
 from meshlab.tables.events import Events, load_user
 from meshlab.tables.load import Piece
@@ -34,6 +35,10 @@ from meshlab.wal.sink import SyncedFile
 
 _SHOWN = 5
 _STEP = 4 << 20
+_FOLDED = 64 << 20
+"""Arrow bytes of events folded at once."""
+
+_CONTENT = RECORD_SCHEMA.get_field_index("content")
 
 
 @dataclass(frozen=True)
@@ -54,16 +59,15 @@ class Phase1Source(Source):
 
     def _records(self, notes: Notes, progress: bool) -> Iterator[pa.RecordBatch]:
         held = self._held(self._touched_ids(progress), progress)
-        fold, events = Fold(held), self._events(FOLD_COLUMNS, progress)
-        texts: list[pa.Table] = []
-        for batch in events.to_batches():
-            coded, found = encode_batch(batch)
-            texts.append(found)
-            fold.add(coded)
-        self._check(events, notes)
-        state, orphans, counts = fold.finish()
-        _tell(notes, orphans, counts.others)
-        yield from self._merged(state, held, each_once(texts), progress)
+        fold, events = Fold(held, step_bytes=_FOLDED), self._events(FOLD_COLUMNS, progress)
+        with kept_apart() as texts:
+            for batch in events.to_batches():
+                fold.add(texts.add(batch))
+            self._check(events, notes)
+            state, orphans, counts = fold.finish()
+            _tell(notes, orphans, counts.others)
+            del fold
+            yield from self._merged(state, held["id"].combine_chunks(), texts.contents(), progress)
 
     def _events(self, columns: Sequence[str], progress: bool) -> Events:
         pieces = [Piece(day, 0, segment_size(self.base, day)) for day in self.days]
@@ -86,18 +90,16 @@ class Phase1Source(Source):
                 tables.append(pa.table(encode_batch(some)[0]))
         return pa.concat_tables(tables)
 
-    def _merged(self, state: pa.Table, held: pa.Table, texts: pa.Table, progress: bool) -> Iterator[pa.RecordBatch]:
-        """The records of the map as they are, but those that the log speaks of as the fold left them."""
-        ids = held["id"].combine_chunks()
+    def _merged(self, state: pa.Table, ids: pa.Array, contents: Contents, progress: bool) -> Iterator[pa.RecordBatch]:
+        """The records of the map as they are, but those that the log speaks of, ``ids``, as the fold left them."""
         if self.map is not None:
             for batch in read_bincode(self.map, progress=progress):
                 spoken_of = pc.is_in(batch["id"], ids)
                 yield batch.filter(pc.invert(spoken_of))
                 old = batch.filter(spoken_of)
                 if old.num_rows:
-                    now = state.filter(pc.is_in(state["id"], old["id"]))
-                    yield from with_contents(now, each_once([texts, encode_batch(old)[1]]))
-        yield from with_contents(state.filter(pc.invert(pc.is_in(state["id"], ids))), texts)
+                    yield from _renewed(old, state.filter(pc.is_in(state["id"], old["id"])), contents)
+        yield from with_contents(state.filter(pc.invert(pc.is_in(state["id"], ids))), contents)
 
     def _check(self, events: Events, notes: Notes) -> None:
         """Raise ``DamageFound`` for damage in the log that nobody has accepted."""
@@ -106,9 +108,9 @@ class Phase1Source(Source):
             place = f"{segment_name(reject['segment'])}:{reject['offset']}"
             told = f"{place} (line {reject['line']}): {reject['class']}, {reject['reason']}"
             if reject["class"] == "torn":
-                notes.add(f"{told}: {reject['nbytes']} bytes left out")
+                notes.add(f"{told}: {counted(reject['nbytes'], 'byte')} left out")
             elif place in self.accept:
-                notes.add(f"{told}: {reject['nbytes']} bytes left out, as accepted")
+                notes.add(f"{told}: {counted(reject['nbytes'], 'byte')} left out, as accepted")
             else:
                 damage.append((place, told))
         if damage:
@@ -136,8 +138,13 @@ class Phase1Source(Source):
         """A map of the memories that have all seventeen fields, and no log: the old one would undo deletions."""
         return give_map_back(root, self.uid, folder / SNAPSHOT, files)
 
+    def smallest(self) -> dict[str, bytes]:
+        last = {segment_name(day): b'{"Insert":{"id":"m2"}}\n' for day in self.days[-1:]}
+        return last if self.map is None else {SNAPSHOT: SMALLEST_MAP, **last}
+
     def operations(self) -> list[str]:
-        parts = [SNAPSHOT] * (self.map is not None) + [f"{len(self.days)} days of log"] * bool(self.days)
+        parts = [SNAPSHOT] * (self.map is not None)
+        parts += [f"{counted(len(self.days), 'day')} of log"] * bool(self.days)
         steps = [
             f"copy {' and '.join(parts)} of user {self.uid}",
             "checkpoint with upgrade: map and log into layers, generation 1; the log stays readable",
@@ -149,6 +156,18 @@ class Phase1Source(Source):
             if path.parent != self.base or (path.name != SNAPSHOT and segment_day(path.name) is None):
                 return f"expected {SNAPSHOT} and wal-YYYYMMDD.log in {self.base}, found {path}"
         return None
+
+
+def _renewed(old: pa.RecordBatch, now: pa.Table, contents: Contents) -> Iterator[pa.RecordBatch]:
+    """What a fold made of some records of a map: contents that stayed are theirs, the others came with the log."""
+    codes = encode_batch(old)[0]["content"]
+    for batch in now.to_batches():
+        was = pc.index_in(batch["id"], old["id"])
+        stayed = pc.fill_null(pc.equal(batch["content"], codes.take(was)), False)
+        new = with_contents(pa.table(batch.filter(pc.invert(stayed))), contents)
+        kept = batch.filter(stayed)
+        yield kept.set_column(_CONTENT, "content", old["content"].take(was.filter(stayed)))
+        yield from new
 
 
 def _cut_torn_tail(folder: Path, day: str, files: Files) -> int:
@@ -171,7 +190,7 @@ def _cut_torn_tail(folder: Path, day: str, files: Files) -> int:
 
 def _describe(root: Path, damage: Sequence[tuple[str, str]]) -> str:
     more = f" and {len(damage) - _SHOWN} more" if len(damage) > _SHOWN else ""
-    count = f"{len(damage)} damaged {'place' if len(damage) == 1 else 'places'}"
+    count = counted(len(damage), "damaged place")
     return f"{root}: {count}: {'; '.join(told for _, told in damage[:_SHOWN])}{more}"
 
 
@@ -180,4 +199,5 @@ def _tell(notes: Notes, orphans: pa.Table, others: int) -> None:
         place = f"{segment_name(orphan['segment'])}:{orphan['offset']}"
         notes.count("updates of memories that do not live, which change nothing", f"{orphan['id']} ({place})")
     if others:
-        notes.add(f"{others:,} events of the log change no memory; the new layout keeps them in the log")
+        told = "event of the log changes" if others == 1 else "events of the log change"
+        notes.add(f"{others:,} {told} no memory; the new layout keeps {'it' if others == 1 else 'them'} in the log")

@@ -21,13 +21,13 @@ from meshlab.errors import storage_errors
 from meshlab.jsontext import NotJson, parse_json
 from meshlab.migrate.sources.concepts import OPERATIONS, Meant, event_batches, meanings
 from meshlab.migrate.sources.entries import Entries, family_of
-from meshlab.migrate.sources.folded import first_manifest, live_records, manifest_of, other_events, with_contents
+from meshlab.migrate.sources.folded import first_manifest, live_records, manifest_of, other_events
 from meshlab.migrate.sources.jsonrecords import without_tokens
-from meshlab.migrate.sources.notes import Notes
+from meshlab.migrate.sources.notes import Notes, counted
 from meshlab.migrate.sources.source import LeftOver, Source
+from meshlab.migrate.sources.texts import kept_apart, with_contents
 from meshlab.records import FIELD_SET
 from meshlab.snapshot.checkpoint import checkpoint
-from meshlab.snapshot.contents import each_once, encode_batch
 from meshlab.snapshot.fold import Fold
 from meshlab.snapshot.hashing import row_hashes
 from meshlab.snapshot.state import json_forms
@@ -41,11 +41,18 @@ _TOGETHER = 256
 
 _TOGETHER_BYTES = 8 << 20
 _STEP = 4 << 20
+_FOLDED = 64 << 20
+"""Arrow bytes of events folded at once."""
 
 
 @dataclass(frozen=True)
 class ScopedSource(Source):
-    """A scoped log with its rotated parts and checkpoints, all in ``base``."""
+    """A scoped log with its rotated parts and checkpoints, all in ``base``.
+
+    Reading takes memory for the memories that live: their fields several times over,
+    those that meshlab does not know among them, without long contents, which wait in a
+    temporary file.
+    """
 
     kind: ClassVar[str] = "scoped"
 
@@ -58,17 +65,14 @@ class ScopedSource(Source):
         return meanings(Entries(self.uid, self.paths, self.accept, notes), self.base, notes)
 
     def _records(self, notes: Notes, progress: bool) -> Iterator[pa.RecordBatch]:
-        fold, texts = Fold(), list[pa.Table]()
-        for batch in event_batches(self._meanings(notes)):
-            coded, found = encode_batch(batch)
-            texts.append(found)
-            fold.add(coded)
-        state, orphans, counts = fold.finish()
-        for orphan in orphans.to_pylist():
-            notes.count(_UNKNOWN, f"{orphan['id']} ({orphan['segment']}:{orphan['offset']})")
-        if counts.others:
-            notes.add(f"{counts.others:,} relations and other operations are kept as events that change no memory")
-        yield from with_contents(state, each_once(texts))
+        with kept_apart() as texts:
+            fold = Fold(step_bytes=_FOLDED)
+            for batch in event_batches(self._meanings(notes)):
+                fold.add(texts.add(batch))
+            state, orphans, counts = fold.finish()
+            _tell(notes, orphans, counts.others)
+            del fold
+            yield from with_contents(state, texts.contents())
 
     def build(self, root: Path, inputs: Sequence[Path], files: Files, clock: Callable[[], int]) -> None:
         """Append every entry at its own time (none later than now), then make a checkpoint."""
@@ -122,9 +126,13 @@ class ScopedSource(Source):
             else:
                 left.append(event)
 
+    def smallest(self) -> dict[str, bytes]:
+        return {f"{self.stem}.wal": _entry_line(1, 0.0, "add_concept", {"id": "m1"})}
+
     def operations(self) -> list[str]:
+        files = counted(len(self.paths), "file")
         return [
-            f"write the entries of {len(self.paths)} files of {self.stem} as events of user {self.uid}, at their times",
+            f"write the entries of {files} of {self.stem} as events of user {self.uid}, at their times",
             "checkpoint: the events into layers, generation 1; the log stays readable",
             *(f"leave out damage at {place}, as accepted" for place in self.accept),
         ]
@@ -134,6 +142,15 @@ class ScopedSource(Source):
             if path.parent != self.base or family_of(path.name) != self.stem:
                 return f"expected the files of the scoped log {self.stem} in {self.base}, found {path}"
         return None
+
+
+def _tell(notes: Notes, orphans: pa.Table, others: int) -> None:
+    for orphan in orphans.to_pylist():
+        notes.count(_UNKNOWN, f"{orphan['id']} ({orphan['segment']}:{orphan['offset']})")
+    if others:
+        one = "operation is kept as an event that changes"
+        many = "relations and other operations are kept as events that change"
+        notes.add(f"{others:,} {one if others == 1 else many} no memory")
 
 
 # Into the new layout

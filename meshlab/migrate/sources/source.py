@@ -11,6 +11,7 @@ A source knows its files and its uid, and reads nothing before it is asked to.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 SET_ASIDE = "before-rollback-"
 """In the names of old files and directories that a rollback has replaced; they are nobody's source."""
 
+_LEFT_BESIDE = re.compile(r".+\.left-over(-\d+)?\.ndjson", re.DOTALL)
+"""Names of the lists in which a rollback tells what the old layout could not hold."""
+
+MEND = "mend the file or take it from a copy, then make the plan anew"
+"""What to do about damage in a file that nothing but itself can restore."""
+
 
 class Problem(NamedTuple):
     """Something that keeps a plan from being applied, or a file it does not take: where, what, and what to do."""
@@ -38,6 +45,29 @@ class Problem(NamedTuple):
     where: str
     what: str
     hint: str = ""
+
+
+def problem_at(where: Path | str, what: str, hint: str = "") -> Problem:
+    """A problem whose words do not begin with the path they stand behind.
+
+    >>> problem_at("/old/ann.bin", "/old/ann.bin: byte 8: cut").what
+    'byte 8: cut'
+    >>> problem_at("/old/ann", "cannot list /old/ann: Permission denied").what
+    'cannot list: Permission denied'
+    """
+    text = re.sub(rf"\A(cannot [a-z ]+) {re.escape(str(where))}: ", r"\1: ", what.removeprefix(f"{where}: "))
+    return Problem(str(where), text, hint)
+
+
+def told_of_rollback(name: str) -> str:
+    """What a file or directory is that a rollback left beside the old files; an empty text for any other.
+
+    >>> told_of_rollback("ann.bin.left-over.ndjson")
+    'the list of what a rollback could not give back'
+    """
+    if re.search(rf"[.~]{SET_ASIDE}[0-9a-f]{{8}}", name):
+        return "set aside by a rollback"
+    return "the list of what a rollback could not give back" if _LEFT_BESIDE.fullmatch(name) else ""
 
 
 class LeftOver(NamedTuple):
@@ -65,7 +95,11 @@ class Source(ABC):
     """The notes of the last reading that came to its end."""
 
     def batches(self, *, progress: bool = True) -> Iterator[pa.RecordBatch]:
-        """The live records in ``RECORD_SCHEMA``, each id once, in bounded memory.
+        """The live records in ``RECORD_SCHEMA``, each id once.
+
+        Memory is bounded by the live records that a log speaks of (for a scoped log their
+        fields several times over), not by the size of the files; long contents of a log
+        wait in a temporary file, at most as large as the log.
 
         Raises ``MeshlabError`` for anything that is not as it should be; nothing a
         batch says is to be used before the iterator has ended.
@@ -112,6 +146,10 @@ class Source(ABC):
             for _ in self.batches(progress=False):
                 pass
         return list(self._told[0])
+
+    @abstractmethod
+    def smallest(self) -> dict[str, bytes]:
+        """The files of a user of this kind with one memory, by their names: what every user costs is measured by it."""
 
     @abstractmethod
     def operations(self) -> list[str]:

@@ -160,6 +160,14 @@ def test_texts_are_no_tokens(value):
     assert without_tokens(raw) == raw
 
 
+@pytest.mark.parametrize("start", [b'{"a":NaN,"b":"', b'{"a":NaN,"b":"\\\\'])
+@pytest.mark.parametrize("part", [b'\\"', b"\\\\", b"NaN", b"x"])
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_text_without_an_end_is_looked_at_once(start, part, end):
+    raw = start + part * 300_000 + end
+    assert without_tokens(raw) == raw.replace(b"NaN", b'"NaN"', 1)
+
+
 @pytest.mark.parametrize("shape", ["list", "map without"])
 def test_the_same_shape_comes_back_sorted_by_id(shape, tmp_path):
     source = export(tmp_path, SHAPES[shape])

@@ -99,7 +99,7 @@ def lies():
     data = write_bincode([whole("m1"), whole("m2")])
     yield "cut", data[:-9], "byte"
     yield "cut in the count", data[:5], "byte 0"
-    yield "bytes behind the end", data + b"\0", "1 more bytes"
+    yield "bytes behind the end", data + b"\0", "1 more byte"
     yield "count too big", struct.pack("<Q", 1 << 40) + data[8:], "a count of"
     yield "count too small", struct.pack("<Q", 1) + data[8:], "more bytes"
     yield "key is not the id", data.replace(b"m1", b"m9", 1), "expected the key to be the id 'm1'"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import shutil
+import tempfile
+from contextlib import nullcontext
 
+import pyarrow as pa
 import pytest
 
-from meshlab.errors import DamageFound, SnapshotError
+from meshlab.errors import DamageFound, MeshlabError, SnapshotError
 from meshlab.migrate.sources.source import find_sources
 from meshlab.replay import replay
 from meshlab.snapshot import window
@@ -69,6 +72,61 @@ def test_map_and_log_come_to_what_a_replay_says(story, tmp_path, monkeypatch):
     source = one(root)
     assert hashed(source.batches(progress=False)) == state_hash(replay(root, "ada").to_arrow()).hexdigest()
     built(source, tmp_path / "store")
+
+
+def test_contents_that_stay_and_contents_that_come_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(window, "WINDOW", 2000)
+    held = [whole(f"m{n}", content=LONG + str(n)) for n in range(6)]
+    lines = [
+        {"Update": {"id": "m0", "content": LONG + "5"}},  # that of another
+        {"Update": {"id": "m1", "content": LONG + "1"}},  # its own
+        {"Update": {"id": "m2", "amplitude": 0.5}},
+        {"Update": {"id": "m3", "content": LONG + "new"}},
+        {"Update": {"id": "m3", "content": LONG + "3"}},
+        {"Delete": "m4"},
+        {"Insert": {"id": "m4"}},
+        {"Insert": {"id": "m6", "content": LONG + "5"}},
+        {"Insert": {"id": "m7", "content": "\0" + LONG}},
+        {"Insert": {"id": "m8", "content": "\0"}},
+    ]
+    root = user(tmp_path, *lines, held=held)
+    source = one(root)
+    assert hashed(source.batches(progress=False)) == state_hash(replay(root, "ada").to_arrow()).hexdigest()
+
+
+def test_memory_does_not_hold_the_long_contents_of_a_log(tmp_path):
+    root = user(tmp_path, *({"Insert": {"id": f"m{n % 20}", "content": f"{n:09}" * 5000}} for n in range(800)))
+    batches = one(root).batches(progress=False)
+    before = pa.total_allocated_bytes()
+    assert next(batches).num_rows == 20
+    assert pa.total_allocated_bytes() - before < 8 << 20
+    assert next(batches, None) is None
+
+
+@pytest.mark.parametrize("ending", ["read to its end", "let go", "damaged"])
+def test_the_temporary_file_goes(ending, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    root = user(tmp_path, {"Insert": {"id": "m1", "content": LONG}})
+    if ending == "damaged":
+        with open(root / "wal-20250707.log", "ab") as file:
+            file.write(b"{]\n")
+    batches = one(root).batches(progress=False)
+    with pytest.raises(DamageFound) if ending == "damaged" else nullcontext():
+        assert next(batches).num_rows == 1
+        assert len(list(temporary.glob("meshlab-*/texts.arrow"))) == 1
+        if ending == "read to its end":
+            assert next(batches, None) is None
+    batches.close()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_temporary_directory_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    source = one(user(tmp_path, {"Insert": {"id": "m1", "content": LONG}}))
+    with pytest.raises(MeshlabError, match="nowhere"):
+        list(source.batches(progress=False))
 
 
 def test_orphans_other_events_and_floats_are_noted(tmp_path):

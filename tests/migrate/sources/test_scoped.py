@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import tracemalloc
 
 import pytest
 
-from meshlab.errors import DamageFound
+from meshlab.errors import DamageFound, MeshlabError
 from meshlab.migrate.sources import scoped as module
 from meshlab.migrate.sources.entries import Entries
 from meshlab.migrate.sources.folded import live_records
@@ -104,7 +106,7 @@ def test_a_second_add_by_name_is_ignored_and_one_by_id_counts(tmp_path):
     assert "x" not in records(source)["sea"]
     assert records(source)["c"] == {"id": "c", "concept_id": "c", "x": 1}
     kept, ignored = source.notes()
-    assert kept.startswith("1 relations and other operations")
+    assert kept.startswith("1 operation is kept as an event")
     assert ignored.endswith(": 1 (sea (ada.wal:330))")
 
 
@@ -255,6 +257,145 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
     with pytest.raises(DamageFound, match=r"ada\.checkpoint\.gz: byte 0, expected a checkpoint"):
         one(folder).notes()
     assert list(records(one(folder, accept={"ada": ["ada.checkpoint.gz:0"]}))) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"entries":[{"sequence":1}]}', "required field `timestamp`"),
+        ('{"entries":[1]}', "Expected `object`"),
+        ('{"entries":{}}', "expected a list under 'entries'"),
+        ('{"entries":[]', "expected '}'"),
+        ('{"entries":[],}', "expected a value"),
+        ('{"entries":[]]', "expected '}'"),
+        ('{"entries":[] 1}', "expected '}'"),
+        ('{"entries":[],"entries":[]}', "expected"),
+        ('{"entries":[]}x', "expected the end of the file"),
+        ('{"scope":nan,"entries":[]}', "JSON is malformed"),
+        ('{"scope":"us', "the end of the file: it is cut"),
+        ('{"scope":"user","entries":[5', "the end of the file: it is cut"),
+        ("[]", "expected a JSON object"),
+        ("{" + '"a":1,' * 100 + '"entries":[]}', "at most 64 members"),
+    ],
+)
+@pytest.mark.parametrize("pack", [gzip.compress, bytes])
+def test_what_is_no_checkpoint_is_told(text, told, pack, tmp_path):
+    folder = log(tmp_path, entry(1, "add_concept", {"id": "a"}))
+    (folder / "ada.checkpoint.gz").write_bytes(pack(text.encode()))
+    with pytest.raises(DamageFound) as caught:
+        one(folder).notes()
+    assert caught.value.message.startswith(f"{folder / 'ada.checkpoint.gz'}: byte 0, expected a checkpoint of a")
+    assert told in caught.value.message
+    assert list(records(one(folder, accept={"ada": ["ada.checkpoint.gz:0"]}))) == ["a"]
+
+
+def test_entries_before_the_damage_of_a_checkpoint_do_not_count_either(tmp_path):
+    folder = log(tmp_path, entry(2, "add_concept", {"id": "a"}))
+    written = json.dumps({"scope": "user", "entries": [entry(1, "add_concept", {"id": "lost"}), 5]})
+    (folder / "ada.checkpoint").write_text(written)
+    assert list(records(one(folder, accept={"ada": ["ada.checkpoint:0"]}))) == ["a"]
+
+
+def test_what_two_checkpoints_hold_counts_once(tmp_path):
+    entries = [entry(1, "add_concept", {"id": "a"}), entry(2, "remove_concept", {"id": "a"})]
+    folder = log(tmp_path)
+    for name in ("ada.checkpoint", "ada.checkpoint.gz"):
+        write_checkpoint(folder / name, *entries)
+    (folder / "ada.wal").write_text("")
+    assert [held.sequence for held in Entries("ada", list(folder.iterdir()), ())] == [1, 2]
+
+
+def test_a_checkpoint_that_unpacks_to_very_much_is_read_in_little_memory(tmp_path):
+    held = json.dumps(entry(1, "x", {"id": "a"})).encode()
+    (tmp_path / "ada.checkpoint.gz").write_bytes(gzip.compress(b'{"entries":[' + held + (b"," + held) * 40_000 + b"]}"))
+    tracemalloc.start()
+    try:
+        found = list(Entries("ada", [tmp_path / "ada.checkpoint.gz"], ()))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 1
+    assert peak < 12 << 20
+
+
+def test_an_entry_of_very_many_values_is_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr("meshlab.migrate.sources.entries.VALUES", 100)
+    folder = log(tmp_path, entry(1, "add_concept", {"id": "a", "content": '[,{"' * 100}))
+    assert list(records(one(folder))) == ["a"]
+    write_checkpoint(folder / "ada.checkpoint.gz", entry(2, "x", [[]] * 100))
+    with pytest.raises(DamageFound, match=r"ada\.checkpoint\.gz: byte 0.* more than 100 values"):
+        one(folder).notes()
+    log(tmp_path, entry(1, "x", [[]] * 100))
+    with pytest.raises(DamageFound, match=r"line 1: .* more than 100 values"):
+        one(folder, accept={"ada": ["ada.checkpoint.gz:0"]}).notes()
+
+
+def test_a_checkpoint_that_unpacks_to_too_much_is_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr("meshlab.migrate.sources.entries.MOST", 1000)
+    folder = log(tmp_path, entry(1, "add_concept", {"id": "a"}))
+    write_checkpoint(folder / "ada.checkpoint.gz", *[entry(2, "x", 0)] * 20)
+    with pytest.raises(DamageFound, match=r"ada\.checkpoint\.gz: byte 0.* more than 1000 bytes when unpacked"):
+        one(folder).notes()
+
+
+FORMS = {
+    "sequence": "1",
+    "timestamp": "1751875200.5",
+    "operation": '"add_concept"',
+    "data": '{"id":"m9"}',
+    "checksum": "null",
+}
+HUGE = "9" * 400
+ODD = [
+    *("null", "true", '""', '"text"', "[]", "{}", "-1", "0.5", "-0.0", "1e308", "1e999", HUGE, f"-{HUGE}", "9" * 5000),
+    *(
+        "NaN",
+        "-Infinity",
+        '"\\ud800"',
+        '"\\udc00\\ud800"',
+        '"\\u0000"',
+        '"\x7f"',
+        "18446744073709551616",
+        "[" * 200 + "]" * 200,
+    ),
+    *("[" * 5000 + "]" * 5000, '{"":{}}', '{"a":1,"a":2}', '[NaN,"NaN",{"id":Infinity}]', "01", "'", '"\\', "\ufeff1"),
+]
+ODDEST = ["null", "0.5", HUGE, "NaN", '"text"', '"\\ud800"', "[[{}]]", '{"a":1,"a":2}']
+CONCEPTS = ["id", "concept_id", "name", "updates", "description", "content", "access_count", "mode", "creation_time"]
+CONCEPTS += ["amplitude", "comfort_metrics", "emotional_signature"]
+
+
+def hostile_lines():
+    yield from ("", "{}", "[]", "null", "{", '"', "\0", "NaN", "[" * 100_000, '{"a":' * 1000 + "1" + "}" * 1000)
+    for name in FORMS:
+        for odd in ODD:
+            yield "{" + ",".join(f'"{key}":{value}' for key, value in (FORMS | {name: odd}).items()) + "}"
+        for odd in ODDEST:  # a name twice
+            yield "{" + ",".join(f'"{key}":{value}' for key, value in (*FORMS.items(), (name, odd))) + "}"
+    for name in CONCEPTS:
+        for odd in ODDEST:
+            for operation, data in (("add", f'"{name}":{odd}'), ("update", f'"updates":{{"{name}":{odd}}}')):
+                yield f'{{"sequence":2,"timestamp":1,"operation":"{operation}_concept","data":{{"id":"a",{data}}}}}'
+
+
+def test_no_line_whatever_it_says_ends_in_anything_but_an_error_of_the_house(tmp_path):
+    folder = log(tmp_path, entry(1, "add_concept", {"id": "a"}))
+    first = (folder / "ada.wal").read_bytes()
+    source, outcomes = one(folder), {True: 0, False: 0}
+    for line in hostile_lines():
+        (folder / "ada.wal").write_bytes(first + line.encode("utf-8", "surrogatepass") + b"\n")
+        try:
+            outcomes[bool(records(source))] += 1
+        except MeshlabError:
+            outcomes[False] += 1
+    assert min(outcomes.values()) > 50
+
+
+def test_a_time_beyond_all_floats_is_no_time(tmp_path):
+    folder = log(tmp_path, entry(1, "add_concept", {"id": "a"}), entry(2, "add_concept", {"id": "b"}, time=10**400))
+    source = one(folder)
+    assert list(records(source)) == ["a", "b"]
+    assert source.notes() == ["entries without a usable time, which get that of the entry before: 1 (ada.wal:110)"]
 
 
 # The new layout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import struct
 
 import pytest
@@ -104,6 +105,22 @@ def test_what_should_be_a_source_and_is_none_stops_a_plan(folder):
     assert all(problem.hint for problem in found.problems)
 
 
+def test_a_map_over_the_snapshot_of_the_new_layout_is_a_problem(tmp_path):
+    shutil.copytree(PHASE1, tmp_path / "old", ignore=shutil.ignore_patterns("mesh_snapshot.bin"))
+    root = next((tmp_path / "old").iterdir())
+    before = (root / "snapshot.bin").read_bytes()
+    checkpoint(root, root.name, upgrade=True, progress=False)
+    (root / "snapshot.bin").write_bytes(before)
+    found = find_sources(tmp_path / "old")
+    assert root.name not in [source.uid for source in found.sources]
+    assert "a snapshot of an older program over its own" in told(found.problems)[root.name]
+
+
+def test_a_user_may_have_a_name_like_those_of_a_rollback(tmp_path):
+    shutil.copytree(next(one for one in PHASE1.iterdir() if one.is_dir()), tmp_path / "old" / "before-rollback-x")
+    assert [source.uid for source in find_sources(tmp_path / "old").sources] == ["before-rollback-x"]
+
+
 def test_a_user_of_the_new_layout_is_a_problem(tmp_path):
     with open_store(tmp_path / "store") as store:
         for uid in ("ada", "bela"):
@@ -114,7 +131,7 @@ def test_a_user_of_the_new_layout_is_a_problem(tmp_path):
     assert found.sources == []
     assert told(found.problems) == {
         "snapshot.bin": "its user is in the new layout already",
-        "bela": "a user of the new layout that has lost its snapshot",
+        "bela": "a user of the new layout, as layers and history show, that has lost its snapshot",
     }
     assert find_sources(tmp_path / "store" / "ada").problems
 
@@ -141,6 +158,19 @@ def test_one_uid_twice_is_a_problem_that_names_both(folder):
     assert "'p1' twice" in same.what
     assert str(folder / "SC.json") in case.what and str(folder / "sc.wal") in case.what
     assert "more than case" in case.hint
+    assert "case" not in same.hint
+
+
+def test_what_a_rollback_left_is_told_for_what_it_is(folder):
+    for name in ("ex.json.left-over.ndjson", "ex.json.left-over-2.ndjson", "p1/snapshot.bin.before-rollback-01234567"):
+        (folder / name).write_text("{}")
+    found = find_sources(folder)
+    assert found.problems == []
+    assert told(found.left) == {
+        "ex.json.left-over.ndjson": "the list of what a rollback could not give back",
+        "ex.json.left-over-2.ndjson": "the list of what a rollback could not give back",
+        "snapshot.bin.before-rollback-01234567": "set aside by a rollback",
+    }
 
 
 # Links, pipes, devices
