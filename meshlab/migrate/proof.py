@@ -91,8 +91,10 @@ class VerifyReport(Tabular, msgspec.Struct, frozen=True, kw_only=True):
         records, since = (sum(getattr(user, name) for user in self.users) for name in ("records", "events_since"))
         wrong = [user.uid for user in self.users if not user.holds]
         if not wrong:
-            return f"holds: {records:,} records of {len(self.users)} users are in the store; {since:,} events since"
-        return f"does not hold for {len(wrong)} of {len(self.users)} users: {', '.join(wrong[:5])}"
+            users = counted(len(self.users), "user")
+            told = f"{counted(records, 'record')} of {users} are in the store"
+            return f"holds: {told}; {counted(since, 'event')} since"
+        return f"does not hold for {len(wrong)} of {counted(len(self.users), 'user')}: {', '.join(wrong[:5])}"
 
     def to_arrow(self) -> pa.Table:
         """One row per user, in ``VERIFY_SCHEMA``."""

@@ -118,6 +118,7 @@ class _Search:
         self._problems: list[Problem] = []
         self._left: list[Problem] = []
         self._named: set[Path] = set()
+        self._families: dict[Path, dict[str, list[Path]]] = {}
 
     def found(self) -> Found:
         """All there is; of two sources of one uid the first, and a problem that names both."""
@@ -213,9 +214,19 @@ class _Search:
             return False
         return True
 
+    def _families_of(self, folder: Path) -> dict[str, list[Path]]:
+        """The files of a folder by the scoped log they belong to; it is listed once."""
+        if folder not in self._families:
+            found: dict[str, list[Path]] = {}
+            for name in _names(folder):
+                if (stem := family_of(name)) is not None:
+                    found.setdefault(stem, []).append(folder / name)
+            self._families[folder] = found
+        return self._families[folder]
+
     def _take_family(self, folder: Path, stem: str, uid: str | None) -> None:
         """Take a scoped log with its rotated parts and checkpoints."""
-        parts = [folder / name for name in _names(folder) if family_of(name) == stem]
+        parts = self._families_of(folder)[stem]
         before = len(self._problems)
         for part in parts:
             if found := irregular(_mode(part) or 0):
