@@ -26,21 +26,6 @@ def json_float(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def escape(text: str) -> str:
-    r"""The text with everything unprintable as a backslash escape, as it is shown to people.
-
-    >>> print(escape("red \x1b[31m"))
-    red \x1b[31m
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
 class NotJson(ValueError):
     """The bytes are not one JSON value as this module defines it."""
 

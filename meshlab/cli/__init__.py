@@ -34,8 +34,8 @@ from meshlab.cli import (
     windows,
 )
 from meshlab.cli.output import ERROR, Settings
-from meshlab.cli.tables import escape
 from meshlab.errors import MeshlabError
+from meshlab.wording import escape
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141

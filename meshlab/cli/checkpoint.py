@@ -7,22 +7,12 @@ from typing import Any
 
 import click
 
-from meshlab.cli.output import (
-    DAMAGE,
-    ERROR,
-    FINE,
-    Row,
-    Settings,
-    counted,
-    flush,
-    format_option,
-    say,
-    write_rows,
-)
-from meshlab.cli.units import size_text, with_sizes
+from meshlab.cli.output import DAMAGE, ERROR, FINE, Row, Settings, flush, format_option, say, write_rows
+from meshlab.cli.units import with_sizes
 from meshlab.errors import DamageFound, MeshlabError
 from meshlab.service.priority import give_way
 from meshlab.wal.paths import existing_user
+from meshlab.wording import counted, size_text
 
 SIZES = ("bytes_folded", "bytes_written", "bytes_merged", "bytes_saved")
 TABLE_COLUMNS = ("uid", "generation", "events", "records", "changed", "gone", "layers", *SIZES, "seconds")

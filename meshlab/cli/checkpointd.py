@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, counted, flush, format_option, say, write_rows
-from meshlab.cli.units import Size, Span, size_text, span_text, with_sizes
+from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, flush, format_option, say, write_rows
+from meshlab.cli.units import Size, Span, with_sizes
 from meshlab.wal.paths import store_root
+from meshlab.wording import counted, size_text, span_text
 
 if TYPE_CHECKING:
     from meshlab.service.checkpointd import Daemon, Due, Options

@@ -11,11 +11,12 @@ import click
 
 from meshlab.cli.findings import report
 from meshlab.cli.notebook import render_notebook
-from meshlab.cli.output import Settings, counted, finish, format_option, program, say, write_rows
+from meshlab.cli.output import Settings, finish, format_option, program, say, write_rows
 from meshlab.cli.sample import build_store, repository_folder
 from meshlab.dialects import OPS
 from meshlab.errors import storage_errors
 from meshlab.wal.lines import DIALECTS
+from meshlab.wording import counted
 
 SAMPLE = ("data", "samples", "store")
 NOTEBOOK = "01_replay.ipynb"

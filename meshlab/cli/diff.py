@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from meshlab.cli.findings import say_damage
-from meshlab.cli.output import Settings, counted, finish, format_option, say, write_rows
+from meshlab.cli.output import Settings, finish, format_option, say, write_rows
+from meshlab.wording import counted
 
 RECORD_COLUMNS = ("id", "change", "fields")
 FIELD_COLUMNS = ("id", "change", "field", "before", "after")

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from meshlab.cli.output import Row, counted, say
+from meshlab.cli.output import Row, say
+from meshlab.wording import counted
 
 HARMLESS = frozenset({"torn"})
 """Classes a crash alone explains: nothing acknowledged is missing."""

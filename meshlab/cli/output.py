@@ -25,6 +25,7 @@ import msgspec
 
 from meshlab.cli import tables
 from meshlab.jsontext import json_float
+from meshlab.wording import escape
 
 FINE, ERROR, DAMAGE = 0, 1, 2
 """Exit codes; ``DAMAGE`` also says that changes are planned."""
@@ -64,7 +65,7 @@ format_option = click.option(
 
 def say(message: str) -> None:
     """One message for a person, on stderr."""
-    click.echo(tables.escape(message), err=True)
+    click.echo(escape(message), err=True)
 
 
 def program() -> str:
@@ -75,15 +76,6 @@ def program() -> str:
     if shutil.which(called.name) and Path(shutil.which(called.name) or "").samefile(called):
         return called.name
     return os.path.relpath(called)
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """A count and its noun.
-
-    >>> counted(1, "event"), counted(1200, "memory", "memories")
-    ('1 event', '1,200 memories')
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def finish(*, damage: bool) -> None:
@@ -163,7 +155,7 @@ def _write_csv(rows: Iterable[Row], names: Sequence[str] | None) -> None:
         rows = list(rows)
         names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    clean: Callable[[str], str] = tables.escape if sys.stdout.isatty() else str
+    clean: Callable[[str], str] = escape if sys.stdout.isatty() else str
     writer.writerow([clean(name) for name in names])
     for row in rows:
         writer.writerow([clean(_csv_cell(row.get(name))) for name in names])

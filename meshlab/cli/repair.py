@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from meshlab.cli.findings import is_damage, reject_row
-from meshlab.cli.output import Settings, counted, finish, format_option, say, write_json, write_rows
+from meshlab.cli.output import Settings, finish, format_option, say, write_json, write_rows
 from meshlab.cli.verify import REJECT_COLUMNS
+from meshlab.wording import counted
 
 
 @click.command("repair")

@@ -9,8 +9,9 @@ import click
 
 from meshlab.cli import export
 from meshlab.cli.findings import report
-from meshlab.cli.output import Settings, arrow_rows, counted, finish, format_option, say, write_rows
+from meshlab.cli.output import Settings, arrow_rows, finish, format_option, say, write_rows
 from meshlab.records import FIELDS
+from meshlab.wording import counted
 
 TABLE_COLUMNS = ("id", "content", "amplitude", "stability", "access_count", "last_accessed", "vault_status")
 CSV_COLUMNS = (*FIELDS, "extra")

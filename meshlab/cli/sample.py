@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import meshlab
-from meshlab.cli.output import counted, say
+from meshlab.cli.output import say
 from meshlab.errors import NotFound
 from meshlab.wal.paths import PRIVATE
+from meshlab.wording import counted
 
 MARK = "built-by-meshlab-demo"
 

@@ -20,7 +20,7 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from meshlab.jsontext import escape
+from meshlab.wording import escape
 
 GAP = "  "
 MAX_CELL = 60

@@ -9,33 +9,9 @@ from typing import Any
 import click
 
 from meshlab.cli.output import Row
+from meshlab.wording import SPANS, size_text
 
-_SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_SPANS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
-
-
-def size_text(count: float) -> str:
-    """A number of bytes in at most four digits.
-
-    >>> size_text(999), size_text(1_234_567), size_text(999_999), size_text(25_000_000_000)
-    ('999 B', '1.2 MB', '1.0 MB', '25 GB')
-    """
-    value, unit = float(count), 0
-    while abs(value) >= 999.5 and unit < len(_SIZES) - 1:
-        value, unit = value / 1000, unit + 1
-    digits = 1 if unit and abs(value) < 9.95 else 0
-    return f"{value:.{digits}f} {_SIZES[unit]}"
-
-
-def span_text(seconds: float) -> str:
-    """Seconds in the largest unit that fits.
-
-    >>> span_text(0.25), span_text(90), span_text(7_200), span_text(200_000)
-    ('0.25 s', '1.5 m', '2 h', '2.3 d')
-    """
-    name, size = next((pair for pair in reversed(_SPANS.items()) if seconds >= pair[1]), ("s", 1.0))
-    return f"{seconds / size:.2g} {name}" if seconds / size < 10 else f"{seconds / size:.0f} {name}"
 
 
 def with_sizes(rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -95,6 +71,6 @@ class Span(click.ParamType[float | None]):
         if value.lower() == "none":
             return None
         match = _TEXT.fullmatch(value.strip())
-        if match is None or (match[2].lower() or "s") not in _SPANS:
+        if match is None or (match[2].lower() or "s") not in SPANS:
             self.fail(f"{value!r} is no span of time: use a number and s, m, h or d", param, ctx)
-        return float(match[1]) * _SPANS[match[2].lower() or "s"]
+        return float(match[1]) * SPANS[match[2].lower() or "s"]

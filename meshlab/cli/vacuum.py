@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from meshlab.cli.output import DAMAGE, FINE, Row, Settings, counted, flush, format_option, say, write_json, write_rows
-from meshlab.cli.units import size_text, with_sizes
+from meshlab.cli.output import DAMAGE, FINE, Row, Settings, flush, format_option, say, write_json, write_rows
+from meshlab.cli.units import with_sizes
 from meshlab.service.priority import give_way
 from meshlab.times import format_time
 from meshlab.wal.chain import LONG_AGO
+from meshlab.wording import counted, size_text
 
 COLUMNS = ("kind", "name", "bytes", "fate", "reason")
 KINDS = {"segment": "segments", "layer": "layers", "snapshot": "history"}

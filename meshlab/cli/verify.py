@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import click
 
 from meshlab.cli.findings import is_damage, reject_row
-from meshlab.cli.output import Row, Settings, counted, finish, format_option, say, write_json, write_rows
+from meshlab.cli.output import Row, Settings, finish, format_option, say, write_json, write_rows
+from meshlab.wording import counted
 
 
 @click.command("verify")

@@ -38,13 +38,13 @@ from meshlab.migrate.comparison import (
 )
 from meshlab.migrate.outcome import UserResult
 from meshlab.migrate.plan import Plan, PlannedUser
-from meshlab.migrate.sources.notes import counted
 from meshlab.migrate.sources.source import Source, source_of
 from meshlab.replay import replay
 from meshlab.snapshot.base import Base
 from meshlab.snapshot.manifest import Manifest, current, unpack
 from meshlab.snapshot.ranges import rest
 from meshlab.wal.paths import SNAPSHOT, user_ids
+from meshlab.wording import counted
 
 
 class RehearsedUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -39,6 +39,7 @@ from meshlab.wal.chain import Cursor
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.paths import segment_name, user_root
 from meshlab.wal.writer import wall_clock
+from meshlab.wording import counted
 
 VERIFY_SCHEMA = pa.schema(
     [

@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meshlab.jsontext import escape
-from meshlab.migrate.sources.notes import counted
+from meshlab.wording import counted, escape, size_text, span_text
 
 if TYPE_CHECKING:
     from meshlab.migrate.audit import RehearsedUser
@@ -25,37 +24,12 @@ _SHOWN = 20
 _LONGEST = 200
 """Characters of a text in a notebook."""
 
-_SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_SPANS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
-
 _GOOD, _BAD = "var(--jp-success-color1, #1b7f3b)", "var(--jp-error-color1, #b00020)"
 _LINE = "var(--jp-border-color2, #bbb)"
 
 
-def size_text(count: float) -> str:
-    """A number of bytes in at most four digits.
-
-    >>> size_text(999), size_text(1_234_567)
-    ('999 B', '1.2 MB')
-    """
-    value, unit = float(count), 0
-    while value >= 999.5 and unit < len(_SIZES) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.{1 if unit and value < 9.95 else 0}f} {_SIZES[unit]}"
-
-
-def span_text(seconds: float) -> str:
-    """Seconds in the largest unit that fits.
-
-    >>> span_text(0.25), span_text(90)
-    ('0.25 s', '1.5 min')
-    """
-    name, size = next((pair for pair in _SPANS if seconds >= pair[1]), _SPANS[-1])
-    return f"{seconds / size:.2g} {name}" if seconds / size < 10 else f"{seconds / size:.0f} {name}"
-
-
-_AMOUNT = re.compile(r"(?<=\d) (?=(?:[kMGTP]?B|s|min|h)\b)")
-_NUMBER = re.compile(r"\d[\d,.]*(?: (?:[kMGTP]?B|s|min|h))?")
+_AMOUNT = re.compile(r"(?<=\d) (?=(?:[kMGTP]?B|s|m|h|d)\b)")
+_NUMBER = re.compile(r"\d[\d,.]*(?: (?:[kMGTP]?B|s|m|h|d))?")
 
 
 def _safe(text: str) -> str:

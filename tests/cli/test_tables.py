@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlab.cli.tables import cell, escape, places, render, shorten
+from meshlab.cli.tables import cell, places, render, shorten
+from meshlab.wording import escape
 
 UID = "15009280-3996-4b8e-ae6d-36c44a9ce5d9"
 

@@ -18,8 +18,6 @@ from meshlab.migrate.report import (
     rehearsal_page,
     rehearsal_rows,
     rehearsal_summary,
-    size_text,
-    span_text,
 )
 from meshlab.migrate.sources.source import Problem
 
@@ -185,17 +183,6 @@ def test_empty_plans_show_themselves_too():
     assert empty.verdict == "NOT ready: no users"
     Page(plan_page(empty))
     Page(plan_summary(empty))
-
-
-def test_sizes_and_spans():
-    assert [size_text(count) for count in (0, 999, 1000, 999_999, 25e9)] == [
-        "0 B",
-        "999 B",
-        "1.0 kB",
-        "1.0 MB",
-        "25 GB",
-    ]
-    assert [span_text(seconds) for seconds in (0.25, 12, 90, 7200)] == ["0.25 s", "12 s", "1.5 min", "2 h"]
 
 
 def test_pages_are_written_as_they_are(tmp_path):

@@ -18,7 +18,8 @@ from meshlab.cli.migrate.options import (
     say_pause,
 )
 from meshlab.cli.output import DAMAGE, FINE, Settings, flush, format_option, say, write_json, write_rows
-from meshlab.cli.units import span_text, with_sizes
+from meshlab.cli.units import with_sizes
+from meshlab.wording import span_text
 
 COLUMNS = ("uid", "status", "records", "bytes_read", "bytes_written", "seconds", "state_hash", "error")
 

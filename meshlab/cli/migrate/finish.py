@@ -8,7 +8,8 @@ import click
 
 from meshlab.cli.migrate.options import dry_run_option, loaded, plain, plan_argument, say_dry_run
 from meshlab.cli.output import FINE, Settings, flush, format_option, say, write_json, write_rows
-from meshlab.cli.units import size_text, with_sizes
+from meshlab.cli.units import with_sizes
+from meshlab.wording import size_text
 
 COLUMNS = ("uid", "status", "home", "records", "deleted", "bytes_deleted")
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from meshlab.cli.output import DAMAGE, FINE, Row, counted, flush, format_option, say, write_json, write_rows
+from meshlab.cli.output import DAMAGE, FINE, Row, flush, format_option, say, write_json, write_rows
 from meshlab.cli.units import with_sizes
+from meshlab.wording import counted
 
 USER_HELP = "The uid that the memories of SOURCE, one file, belong to."
 USERS_HELP = "A CSV file of path,uid for many files; SOURCE is then left out."

@@ -9,8 +9,9 @@ import click
 
 from meshlab.cli.migrate.inspect import USER_HELP, USERS_HELP, given, say_problems
 from meshlab.cli.migrate.options import accept_option, by_user, plain, write_page
-from meshlab.cli.output import DAMAGE, FINE, Row, Settings, counted, flush, format_option, say, write_json, write_rows
-from meshlab.cli.units import size_text, span_text, with_sizes
+from meshlab.cli.output import DAMAGE, FINE, Row, Settings, flush, format_option, say, write_json, write_rows
+from meshlab.cli.units import with_sizes
+from meshlab.wording import counted, size_text, span_text
 
 if TYPE_CHECKING:
     from meshlab.migrate.plan import Plan, PlannedUser

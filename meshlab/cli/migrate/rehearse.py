@@ -8,8 +8,9 @@ import click
 
 from meshlab.cli.migrate.options import jobs_option, loaded, plain, plan_argument, rate_option, write_page
 from meshlab.cli.output import DAMAGE, FINE, Settings, arrow_rows, flush, format_option, say, write_json, write_rows
-from meshlab.cli.units import span_text, with_sizes
+from meshlab.cli.units import with_sizes
 from meshlab.errors import PlanRefused
+from meshlab.wording import span_text
 
 COLUMNS = (
     "uid",

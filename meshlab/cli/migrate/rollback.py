@@ -19,7 +19,8 @@ from meshlab.cli.migrate.options import (
     say_dry_run,
     say_pause,
 )
-from meshlab.cli.output import DAMAGE, FINE, Settings, counted, flush, format_option, say, write_json, write_rows
+from meshlab.cli.output import DAMAGE, FINE, Settings, flush, format_option, say, write_json, write_rows
+from meshlab.wording import counted
 
 if TYPE_CHECKING:
     from meshlab.migrate.outcome import RollbackReport

@@ -24,15 +24,6 @@ NOT_FINITE = "floats that are not finite (kept; their JSON form is a text)"
 _NO_ID = "records with an empty id, which no event can change"
 
 
-def counted(count: int, noun: str) -> str:
-    """A count and its noun.
-
-    >>> counted(1, "event"), counted(1200, "day")
-    ('1 event', '1,200 days')
-    """
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
 class Notes:
     """Single lines, and cases that are counted of which the first twenty are named."""
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from meshlab.errors import DamageFound, storage_errors
 from meshlab.migrate.sources.maps import SMALLEST_MAP, give_map_back, glance_at_map, move_in
-from meshlab.migrate.sources.notes import Notes, counted
+from meshlab.migrate.sources.notes import Notes
 from meshlab.migrate.sources.source import LeftOver, Source
 from meshlab.migrate.sources.texts import kept_apart, with_contents
 from meshlab.snapshot.bincode import read_bincode
@@ -32,6 +32,7 @@ from meshlab.wal.files import Files, open_regular
 from meshlab.wal.paths import SNAPSHOT, segment_day, segment_name, segment_size
 from meshlab.wal.recovery import find_torn
 from meshlab.wal.sink import SyncedFile
+from meshlab.wording import counted
 
 _SHOWN = 5
 _STEP = 4 << 20

@@ -23,7 +23,7 @@ from meshlab.migrate.sources.concepts import OPERATIONS, Meant, event_batches, m
 from meshlab.migrate.sources.entries import Entries, family_of
 from meshlab.migrate.sources.folded import first_manifest, live_records, manifest_of, other_events
 from meshlab.migrate.sources.jsonrecords import without_tokens
-from meshlab.migrate.sources.notes import Notes, counted
+from meshlab.migrate.sources.notes import Notes
 from meshlab.migrate.sources.source import LeftOver, Source
 from meshlab.migrate.sources.texts import kept_apart, with_contents
 from meshlab.records import FIELD_SET
@@ -34,6 +34,7 @@ from meshlab.snapshot.state import json_forms
 from meshlab.wal.files import Files, open_regular
 from meshlab.wal.sink import SyncedFile
 from meshlab.wal.writer import Writer
+from meshlab.wording import counted
 
 _UNKNOWN = "operations about ids that the log does not define, which change no memory"
 _TOGETHER = 256
