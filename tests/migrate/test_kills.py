@@ -58,7 +58,7 @@ def test_an_apply_killed_at_any_operation_and_resumed_ends_like_an_undisturbed_o
     plan, old = pair.plan(), pair.originals()
     pair.apply(plan)
     expected, count = pair.in_store(), 0
-    for point, tried in killed(pair, before, lambda one, files: one.apply(plan, files), every=5):
+    for point, tried in killed(pair, before, lambda one, files: one.apply(plan, files), every=8):
         assert tried.originals() == old, point
         for uid in tried.users:
             if (tried.store / uid).exists():
@@ -87,7 +87,7 @@ def test_a_rollback_of_logs_and_exports_killed_at_any_operation_ends_like_an_und
     old, count = scene.originals(), 0
     assert [(user.status, user.left_over) for user in scene.roll_back(plan).users] == [("rolled-back", 0)] * 2
     expected = meaning(scene)
-    for point, tried in killed(scene, template, lambda one, files: one.roll_back(plan, files), every=6):
+    for point, tried in killed(scene, template, lambda one, files: one.roll_back(plan, files), every=14):
         assert {*old.values()} <= {*tried.originals().values()}, point
         assert not tried.roll_back(plan).failed, point
         tried.crash(point)
@@ -145,7 +145,7 @@ def test_a_rollback_killed_at_any_operation_and_resumed_ends_like_an_undisturbed
     ] * 2
     expected, count = scene.originals(), 0
     assert {old[name] for name in old} < {*expected.values()}, "every byte of the originals is still there"
-    for point, tried in killed(scene, template, lambda one, files: one.roll_back(plan, files), every=5):
+    for point, tried in killed(scene, template, lambda one, files: one.roll_back(plan, files), every=8):
         held = {*tried.originals().values()}
         assert {*old.values()} <= held, f"no original byte is ever gone, {point}"
         again = tried.roll_back(plan)
@@ -170,7 +170,7 @@ def test_taking_back_half_a_rollback_may_be_killed_too(scene, tmp_path):
     template, count = shutil.copytree(scene.home, tmp_path / "half"), 0
     scene.roll_back(plan)
     expected = scene.originals()
-    for point, tried in killed(scene, template, lambda one, files: one.roll_back(plan, files), every=6):
+    for point, tried in killed(scene, template, lambda one, files: one.roll_back(plan, files), every=10):
         assert {*old.values()} <= {*tried.originals().values()}, point
         assert not tried.roll_back(plan).failed, point
         assert tried.originals() == expected, point
