@@ -58,7 +58,7 @@ def test_an_apply_killed_at_any_operation_and_resumed_ends_like_an_undisturbed_o
     plan, old = pair.plan(), pair.originals()
     pair.apply(plan)
     expected, count = pair.in_store(), 0
-    for point, tried in killed(pair, before, lambda one, files: one.apply(plan, files), every=8):
+    for point, tried in killed(pair, before, lambda one, files: one.apply(plan, files), every=6):
         assert tried.originals() == old, point
         for uid in tried.users:
             if (tried.store / uid).exists():
