@@ -26,6 +26,7 @@ from meshlab.tables.connection import borrow
 from meshlab.tables.schema import EMOTIONAL_SIGNATURE, EVENT_SCHEMA, RECORD_FIELDS
 from meshlab.tables.screen import count_keys
 from meshlab.tables.slices import spread, strings, views
+from meshlab.tables.structure import Fields
 from meshlab.wal.lines import Block
 
 HEAD = len(b'{"Insert":')
@@ -45,18 +46,20 @@ class Records(NamedTuple):
     """What the rows of a block say, one row per event.
 
     ``columns`` maps names to Arrow arrays, ``op`` is final (int8, index into ``OPS``),
-    ``failed`` maps rows that turned out to be no JSON to the reason.
+    ``failed`` maps rows that turned out to be no JSON to the reason.  ``fields`` tells where
+    the fields stand, when somebody asked for that.
     """
 
     columns: dict[str, pa.Array]
     op: Any
     failed: dict[int, str]
+    fields: Fields | None = None
 
 
 class Parser:
     """Parses blocks; holds one DuckDB connection, so use it from one thread at a time.
 
-    ``columns`` are names of ``EVENT_SCHEMA``; only what they need is computed.  Blocks
+    ``columns`` are names of ``COLUMNS``; only what they need is computed.  Blocks
     with fewer than ``least_rows`` plain rows are not worth a query.
     """
 
@@ -144,7 +147,12 @@ class Parser:
 def _needed(columns: Iterable[str]) -> list[str]:
     """The record fields the columns are made of; ``id`` decides what a row is."""
     names = set(columns) | {"id"}
-    sources = {"creation_ts": "creation_time", "last_accessed_ts": "last_accessed", "content_nbytes": "content"}
+    sources = {
+        "creation_ts": "creation_time",
+        "last_accessed_ts": "last_accessed",
+        "content_nbytes": "content",
+        "content_key": "content",
+    }
     names.update(sources[name] for name in names & set(sources))
     if "extra" in names:
         names.add("emotional_signature")

@@ -1,0 +1,247 @@
+"""Where the fields of records stand in the bytes of events: sizes without parsing.
+
+The events of a stretch are looked at all at once.  Quotes, braces and brackets are found
+by their bytes; the parity of the quotes so far tells strings from what is between them,
+and the braces so far tell how deep it is.  A field of the record is a string at depth 2,
+as in ``{"Insert":{"id":...}}``, with a colon behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from meshlab.records import FIELDS
+from meshlab.tables.slices import strings, words
+from meshlab.wal.lines import PAD
+
+UNKNOWN = len(FIELDS)
+"""The code of the first field that is none of the seventeen, and the bit for all of them."""
+
+_STRETCH = 1 << 20
+"""Bytes that are looked at at once."""
+
+_QUOTE, _OPEN, _CLOSE, _BACKSLASH, _COLON, _NULL = b'"{}\\:n'
+_RECORD = 2
+"""How deep the keys of a record stand."""
+
+_DEEPER = np.zeros(256, np.int8)
+_DEEPER[list(b"{[")] = 1
+_DEEPER[list(b"}]")] = -1
+_SPACE = np.zeros(256, bool)
+_SPACE[list(b" \t\n\r")] = True
+
+
+class Fields(NamedTuple):
+    """The record fields in some events, in the order of their bytes; one entry per field and event.
+
+    ``row``     which event
+    ``code``    index into ``names``: first the seventeen, then whatever else was found
+    ``nbytes``  of the key with its quotes and of the value, as they were written
+    ``given``   whether the value is another one than ``null``
+    """
+
+    names: list[str]
+    row: Any
+    code: Any
+    nbytes: Any
+    given: Any
+
+    def masks(self, rows: int) -> Any:
+        """Per event, a bit for each field that is given; of a repeated field the last one says.
+
+        Unknown fields share the bit ``UNKNOWN``, and a null in one is data.
+        """
+        known = self.code < UNKNOWN
+        table = np.zeros((rows, UNKNOWN + 1), bool)
+        table[self.row[known], self.code[known]] = self.given[known]
+        table[self.row[~known], UNKNOWN] = True
+        return table @ (1 << np.arange(UNKNOWN + 1, dtype=np.int32))
+
+
+def find_fields(data: Any, start: Any, stop: Any) -> Fields:
+    """The fields of the records in ``data[start:stop]``, each slice one event, valid JSON.
+
+    ``data`` is uint8 with ``PAD`` zero bytes behind it; the slices stand in order.
+
+    >>> text = b'{"Update":{"id":"m1", "mode" : null}}'
+    >>> data = np.frombuffer(text + bytes(PAD), np.uint8)
+    >>> fields = find_fields(data, np.array([0]), np.array([len(text)]))
+    >>> [(fields.names[code], nbytes) for code, nbytes in zip(fields.code, fields.nbytes.tolist())]
+    [('id', 8), ('mode', 10)]
+    >>> fields.masks(1).tolist()
+    [1]
+    """
+    names, parts = list(FIELDS), [(np.zeros(0, np.int64),) * 3 + (np.zeros(0, bool),)]
+    for low, high in _ranges(start):
+        row, *found = _fields(data[: stop[high - 1] + PAD], start[low:high], stop[low:high], names)
+        parts.append((row + low, *found))
+    return Fields(names, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _ranges(start: Any) -> Iterator[tuple[int, int]]:
+    """Events that stand in stretches which stay in the cache."""
+    cuts = np.searchsorted(start, np.arange(start[0], start[-1] + 1, _STRETCH)) if len(start) else []
+    bounds = np.unique([*cuts, len(start)]).tolist()
+    return pairwise(bounds)
+
+
+def _fields(data: Any, start: Any, stop: Any, names: list[str]) -> tuple[Any, Any, Any, Any]:
+    """Row, code, size and whether it is given of each field; new names are added."""
+    found = _structure(data, start, stop)
+    opens, closes = _keys(data, found)
+    row = _events_of(opens, start)
+    value = _skip_space(data, _skip_space(data, closes + 1) + 1)
+    end = _value_ends(data, opens, row, found.ends(start))
+    code = _codes(data, opens + 1, closes, names)
+    return row, code, closes + 1 - opens + end - value, data[value] != _NULL
+
+
+class _Structure(NamedTuple):
+    """Quotes of strings, and braces and brackets outside of them: place, byte, how deep it is behind it."""
+
+    place: Any
+    byte: Any
+    depth: Any
+
+    def ends(self, start: Any) -> Any:
+        """Where the record of each event ends, at its brace; 0 for events without one."""
+        closes = self.place[(self.byte == _CLOSE) & (self.depth == 1)]
+        found = np.zeros(len(start), np.int64)
+        found[_events_of(closes, start)] = closes
+        return found
+
+
+def _structure(data: Any, start: Any, stop: Any) -> _Structure:
+    place = _candidates(data, start[0], stop[-1])
+    place = place[_inside(place, start, stop)]
+    byte = data[place]
+    quote = byte == _QUOTE
+    special = np.flatnonzero(quote & (data[place - 1] == _BACKSLASH))
+    escaped = special[_is_escaped(data, place[special])]
+    if len(escaped):
+        place, byte, quote = (np.delete(column, escaped) for column in (place, byte, quote))
+    open_string = np.cumsum(quote, dtype=np.int32) & 1 == 1
+    kept = quote | ~open_string
+    place, byte = place[kept], byte[kept]
+    return _Structure(place, byte, np.cumsum(_DEEPER[byte], dtype=np.int16))
+
+
+def _candidates(data: Any, start: int, stop: int) -> Any:
+    """Positions of quotes, braces and brackets: with this bit set, these are three bytes."""
+    part = data[start:stop] | 0x20
+    return np.flatnonzero((part == _QUOTE) | (part == _OPEN) | (part == _CLOSE)) + start
+
+
+def _inside(place: Any, start: Any, stop: Any) -> Any:
+    """Which places are in one of the slices."""
+    low, high = np.searchsorted(place, start), np.searchsorted(place, stop)
+    edges = np.bincount(low, minlength=len(place) + 1) - np.bincount(high, minlength=len(place) + 1)
+    return np.cumsum(edges[:-1]) > 0
+
+
+def _is_escaped(data: Any, quotes: Any) -> Any:
+    """Whether an odd number of backslashes stands before each quote; there is at least one."""
+    odd = np.ones(len(quotes), bool)
+    rows, before = np.arange(len(quotes)), 2
+    while len(rows := rows[data[quotes[rows] - before] == _BACKSLASH]):
+        odd[rows] ^= True
+        before += 1
+    return odd
+
+
+def _keys(data: Any, found: _Structure) -> tuple[Any, Any]:
+    """The quotes around the keys of records."""
+    quotes = np.flatnonzero(found.byte == _QUOTE)
+    opening = quotes[0::2][found.depth[quotes[0::2]] == _RECORD]
+    opens, closes = found.place[opening], found.place[opening + 1]
+    is_key = data[_skip_space(data, closes + 1)] == _COLON
+    return opens[is_key], closes[is_key]
+
+
+def _events_of(place: Any, start: Any) -> Any:
+    """The event that each place is in, both in order."""
+    bounds = np.append(np.searchsorted(place, start), len(place))
+    return np.repeat(np.arange(len(start)), np.diff(bounds))
+
+
+def _value_ends(data: Any, opens: Any, row: Any, record_end: Any) -> Any:
+    """The end of each value: before the comma in front of the next key, or before the brace."""
+    last = np.append(row[1:] != row[:-1], True)[: len(row)]
+    end = np.where(last, record_end[row], np.append(opens[1:], 0)[: len(row)])
+    end = _trim_space(data, end)
+    end[~last] = _trim_space(data, end[~last] - 1)
+    return end
+
+
+def _skip_space(data: Any, at: Any) -> Any:
+    """Each position, moved behind white space."""
+    at = at.copy()
+    rows = np.flatnonzero(_SPACE[data[at]])
+    while len(rows):
+        at[rows] += 1
+        rows = rows[_SPACE[data[at[rows]]]]
+    return at
+
+
+def _trim_space(data: Any, at: Any) -> Any:
+    """Each position, moved before white space."""
+    at = at.copy()
+    rows = np.flatnonzero(_SPACE[data[at - 1]])
+    while len(rows):
+        at[rows] -= 1
+        rows = rows[_SPACE[data[at[rows] - 1]]]
+    return at
+
+
+# Names
+
+
+class _Shape(NamedTuple):
+    """What tells names apart: length, and the words of eight bytes at the start, behind it, and at the end."""
+
+    length: Any
+    first: Any
+    middle: Any
+    last: Any
+
+
+def _shape(data: Any, start: Any, stop: Any) -> _Shape:
+    word, length = words(data, "<u8"), stop - start
+    mask, back = _MASKS[np.minimum(length, 8)], np.maximum(stop - 8, start)
+    return _Shape(length, word[start] & mask, word[np.minimum(start + 8, back)] & mask, word[back] & mask)
+
+
+_MASKS = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
+_TEXT = np.frombuffer("".join(FIELDS).encode() + bytes(PAD), np.uint8)
+_STOPS = np.cumsum([len(name) for name in FIELDS])
+_KNOWN = _shape(_TEXT, np.append(0, _STOPS[:-1]), _STOPS)
+_MIXED = _KNOWN.first ^ _KNOWN.length.astype(np.uint64)
+_ORDER = np.argsort(_MIXED)
+assert len(set(_MIXED.tolist())) == len(FIELDS)
+
+
+def _codes(data: Any, start: Any, stop: Any, names: list[str]) -> Any:
+    """The code of each name; names that are not known, or not written plainly, get theirs by their text."""
+    shape = _shape(data, start, stop)
+    mixed = shape.first ^ shape.length.astype(np.uint64)
+    at = np.minimum(np.searchsorted(_MIXED[_ORDER], mixed), len(FIELDS) - 1)
+    code = _ORDER[at]
+    known = np.all([found == told[code] for found, told in zip(shape, _KNOWN, strict=True)], axis=0)
+    rows = np.flatnonzero(~known)
+    if len(rows):
+        texts = strings(data, start[rows], stop[rows]).dictionary_encode()
+        code[rows] = np.array([_code(text, names) for text in texts.dictionary.to_pylist()])[texts.indices.to_numpy()]
+    return code
+
+
+def _code(text: str, names: list[str]) -> int:
+    """The code of a name as it stands between quotes; a new one is added."""
+    name = msgspec.json.decode(f'"{text}"'.encode(), type=str)
+    if name not in names:
+        names.append(name)
+    return names.index(name)
