@@ -100,9 +100,8 @@ class Sizes:
         """All of them as bytes."""
         groups, events, nbytes = _summed(*np.concatenate(self._parts, axis=1))
         field_groups, field_nbytes = _summed(*np.concatenate(self._fields, axis=1))
-        return Packed(
-            *map(_bytes, (groups, events, nbytes)), tuple(self._names), *map(_bytes, (field_groups, field_nbytes))
-        )
+        held = [_bytes(column) for column in (groups, events, nbytes, field_groups, field_nbytes)]
+        return Packed(held[0], held[1], held[2], tuple(self._names), held[3], held[4])
 
     def _place(self, name: str) -> int:
         if name not in self._names and len(self._names) >= MOST_NAMES:

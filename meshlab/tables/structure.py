@@ -85,9 +85,10 @@ def find_fields(data: Any, start: Any, stop: Any) -> Fields:
 
 def _ranges(start: Any) -> Iterator[tuple[int, int]]:
     """Events that stand in stretches which stay in the cache."""
-    cuts = np.searchsorted(start, np.arange(start[0], start[-1] + 1, _STRETCH)) if len(start) else []
-    bounds = np.unique([*cuts, len(start)]).tolist()
-    return pairwise(bounds)
+    if not len(start):
+        return iter(())
+    cuts = np.searchsorted(start, np.arange(start[0], start[-1] + 1, _STRETCH))
+    return pairwise(np.unique([*cuts, len(start)]).tolist())
 
 
 def _fields(data: Any, start: Any, stop: Any, names: list[str]) -> tuple[Any, Any, Any, Any]:
