@@ -8,6 +8,7 @@ as in ``{"Insert":{"id":...}}``, with a colon behind it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -32,8 +33,10 @@ _RECORD = 2
 _DEEPER = np.zeros(256, np.int8)
 _DEEPER[list(b"{[")] = 1
 _DEEPER[list(b"}]")] = -1
-_SPACE = np.zeros(256, bool)
-_SPACE[list(b" \t\n\r")] = True
+
+_SPACE, _BACKSLASHES = b" \t\n\r", b"\\"
+_AT_ONCE = 8
+"""Bytes of a run that are passed for all rows at a time; longer ones are rare and go row by row."""
 
 
 class Fields(NamedTuple):
@@ -42,7 +45,8 @@ class Fields(NamedTuple):
     ``row``     which event
     ``code``    index into ``names``: first the seventeen, then whatever else was found
     ``nbytes``  of the key with its quotes and of the value, as they were written
-    ``given``   whether the value is another one than ``null``
+    ``given``   whether the event gives it: null in a field of the seventeen is no value, and
+    of an event that says ``Insert`` twice only the last one counts
     """
 
     names: list[str]
@@ -54,12 +58,12 @@ class Fields(NamedTuple):
     def masks(self, rows: int) -> Any:
         """Per event, a bit for each field that is given; of a repeated field the last one says.
 
-        Unknown fields share the bit ``UNKNOWN``, and a null in one is data.
+        Unknown fields share the bit ``UNKNOWN``.
         """
         known = self.code < UNKNOWN
         table = np.zeros((rows, UNKNOWN + 1), bool)
         table[self.row[known], self.code[known]] = self.given[known]
-        table[self.row[~known], UNKNOWN] = True
+        table[self.row[self.given & ~known], UNKNOWN] = True
         return table @ (1 << np.arange(UNKNOWN + 1, dtype=np.int32))
 
 
@@ -76,11 +80,12 @@ def find_fields(data: Any, start: Any, stop: Any) -> Fields:
     >>> fields.masks(1).tolist()
     [1]
     """
-    names, parts = list(FIELDS), [(np.zeros(0, np.int64),) * 3 + (np.zeros(0, bool),)]
+    names = {name: code for code, name in enumerate(FIELDS)}
+    parts = [(np.zeros(0, np.int64),) * 3 + (np.zeros(0, bool),)]
     for low, high in _ranges(start):
         row, *found = _fields(data[: stop[high - 1] + PAD], start[low:high], stop[low:high], names)
         parts.append((row + low, *found))
-    return Fields(names, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return Fields(list(names), *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _ranges(start: Any) -> Iterator[tuple[int, int]]:
@@ -91,15 +96,15 @@ def _ranges(start: Any) -> Iterator[tuple[int, int]]:
     return pairwise(np.unique([*cuts, len(start)]).tolist())
 
 
-def _fields(data: Any, start: Any, stop: Any, names: list[str]) -> tuple[Any, Any, Any, Any]:
+def _fields(data: Any, start: Any, stop: Any, names: dict[str, int]) -> tuple[Any, Any, Any, Any]:
     """Row, code, size and whether it is given of each field; new names are added."""
     found = _structure(data, start, stop)
     opens, closes = _keys(data, found)
     row = _events_of(opens, start)
     value = _skip_space(data, _skip_space(data, closes + 1) + 1)
-    end = _value_ends(data, opens, row, found.ends(start))
+    end, counts = _value_ends(data, opens, value, found.record_ends, stop[row])
     code = _codes(data, opens + 1, closes, names)
-    return row, code, closes + 1 - opens + end - value, data[value] != _NULL
+    return row, code, closes + 1 - opens + end - value, counts & ((data[value] != _NULL) | (code >= UNKNOWN))
 
 
 class _Structure(NamedTuple):
@@ -109,12 +114,10 @@ class _Structure(NamedTuple):
     byte: Any
     depth: Any
 
-    def ends(self, start: Any) -> Any:
-        """Where the record of each event ends, at its brace; 0 for events without one."""
-        closes = self.place[(self.byte == _CLOSE) & (self.depth == 1)]
-        found = np.zeros(len(start), np.int64)
-        found[_events_of(closes, start)] = closes
-        return found
+    @property
+    def record_ends(self) -> Any:
+        """The braces at which records end."""
+        return self.place[(self.byte == _CLOSE) & (self.depth == 1)]
 
 
 def _structure(data: Any, start: Any, stop: Any) -> _Structure:
@@ -123,7 +126,8 @@ def _structure(data: Any, start: Any, stop: Any) -> _Structure:
     byte = data[place]
     quote = byte == _QUOTE
     special = np.flatnonzero(quote & (data[place - 1] == _BACKSLASH))
-    escaped = special[_is_escaped(data, place[special])]
+    runs = place[special] - _trim(data, place[special], _BACKSLASHES, place[special - 1])
+    escaped = special[runs % 2 == 1]
     if len(escaped):
         place, byte, quote = (np.delete(column, escaped) for column in (place, byte, quote))
     open_string = np.cumsum(quote, dtype=np.int32) & 1 == 1
@@ -145,16 +149,6 @@ def _inside(place: Any, start: Any, stop: Any) -> Any:
     return np.cumsum(edges[:-1]) > 0
 
 
-def _is_escaped(data: Any, quotes: Any) -> Any:
-    """Whether an odd number of backslashes stands before each quote; there is at least one."""
-    odd = np.ones(len(quotes), bool)
-    rows, before = np.arange(len(quotes)), 2
-    while len(rows := rows[data[quotes[rows] - before] == _BACKSLASH]):
-        odd[rows] ^= True
-        before += 1
-    return odd
-
-
 def _keys(data: Any, found: _Structure) -> tuple[Any, Any]:
     """The quotes around the keys of records."""
     quotes = np.flatnonzero(found.byte == _QUOTE)
@@ -170,33 +164,54 @@ def _events_of(place: Any, start: Any) -> Any:
     return np.repeat(np.arange(len(start)), np.diff(bounds))
 
 
-def _value_ends(data: Any, opens: Any, row: Any, record_end: Any) -> Any:
-    """The end of each value: before the comma in front of the next key, or before the brace."""
-    last = np.append(row[1:] != row[:-1], True)[: len(row)]
-    end = np.where(last, record_end[row], np.append(opens[1:], 0)[: len(row)])
-    end = _trim_space(data, end)
-    end[~last] = _trim_space(data, end[~last] - 1)
-    return end
+def _value_ends(data: Any, opens: Any, value: Any, record_ends: Any, stop: Any) -> tuple[Any, Any]:
+    """The end of each value, and whether it is in the last record of its event, which ends at ``stop``.
+
+    A value ends before the comma in front of the next key, or before the brace of the record.
+    """
+    place = np.searchsorted(record_ends, opens)
+    end = record_ends[place]
+    following = np.append(opens[1:], end[-1:])
+    last = following >= end
+    end = _trim(data, np.where(last, end, following), _SPACE, value)
+    end[~last] = _trim(data, end[~last] - 1, _SPACE, value[~last])
+    return end, np.append(record_ends, len(data))[place + 1] >= stop
 
 
 def _skip_space(data: Any, at: Any) -> Any:
     """Each position, moved behind white space."""
-    at = at.copy()
-    rows = np.flatnonzero(_SPACE[data[at]])
-    while len(rows):
+    at, space = at.copy(), _those(_SPACE)
+    rows = np.flatnonzero(space[data[at]])
+    for _ in range(_AT_ONCE):
         at[rows] += 1
-        rows = rows[_SPACE[data[at[rows]]]]
+        rows = rows[space[data[at[rows]]]]
+    for row in rows.tolist():
+        passed = _SPACES.match(memoryview(data), int(at[row]))
+        assert passed is not None
+        at[row] = passed.end()
     return at
 
 
-def _trim_space(data: Any, at: Any) -> Any:
-    """Each position, moved before white space."""
-    at = at.copy()
-    rows = np.flatnonzero(_SPACE[data[at - 1]])
-    while len(rows):
+_SPACES = re.compile(rb"[ \t\n\r]*")
+
+
+def _trim(data: Any, at: Any, kind: bytes, least: Any) -> Any:
+    """Each position, moved before bytes of a kind, none of which stands at ``least``."""
+    at, those = at.copy(), _those(kind)
+    rows = np.flatnonzero(those[data[at - 1]])
+    for _ in range(_AT_ONCE):
         at[rows] -= 1
-        rows = rows[_SPACE[data[at[rows] - 1]]]
+        rows = rows[those[data[at[rows] - 1]]]
+    for row in rows.tolist():
+        at[row] = least[row] + len(data[least[row] : at[row]].tobytes().rstrip(kind))
     return at
+
+
+def _those(kind: bytes) -> Any:
+    """Which bytes are of a kind."""
+    found = np.zeros(256, bool)
+    found[list(kind)] = True
+    return found
 
 
 # Names
@@ -226,7 +241,7 @@ _ORDER = np.argsort(_MIXED)
 assert len(set(_MIXED.tolist())) == len(FIELDS)
 
 
-def _codes(data: Any, start: Any, stop: Any, names: list[str]) -> Any:
+def _codes(data: Any, start: Any, stop: Any, names: dict[str, int]) -> Any:
     """The code of each name; names that are not known, or not written plainly, get theirs by their text."""
     shape = _shape(data, start, stop)
     mixed = shape.first ^ shape.length.astype(np.uint64)
@@ -240,9 +255,7 @@ def _codes(data: Any, start: Any, stop: Any, names: list[str]) -> Any:
     return code
 
 
-def _code(text: str, names: list[str]) -> int:
+def _code(text: str, names: dict[str, int]) -> int:
     """The code of a name as it stands between quotes; a new one is added."""
     name = msgspec.json.decode(f'"{text}"'.encode(), type=str)
-    if name not in names:
-        names.append(name)
-    return names.index(name)
+    return names.setdefault(name, len(names))
