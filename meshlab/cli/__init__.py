@@ -21,12 +21,15 @@ from meshlab.cli import (
     demo,
     diff,
     dump,
+    forecast,
+    growth,
     lab,
     load,
     migrate,
     repair,
     replay,
     seal,
+    simulate,
     sql,
     stats,
     vacuum,
@@ -81,7 +84,8 @@ def main(context: click.Context, store: str | None) -> None:
 COMMANDS = (
     *(append, dump, load, verify, repair, seal),
     *(replay, windows, diff, checkpoint, vacuum, checkpointd),
-    *(stats, sql, migrate, demo, lab),
+    *(stats, sql, growth, forecast, simulate),
+    *(migrate, demo, lab),
 )
 
 for module in COMMANDS:

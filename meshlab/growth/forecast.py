@@ -129,6 +129,20 @@ class Forecast(Tabular):
         return plot_forecast(self)
 
     @property
+    def answer(self) -> dict[str, Any]:
+        """What the forecast says, in numbers: days until the limit are null when nobody knows."""
+        ends = self.days._asdict() if self.days is not None else dict.fromkeys(Reach._fields)
+        return {
+            "size": self.size,
+            "limit": self.limit,
+            **{f"days_{name}": value for name, value in ends.items()},
+            "bytes_per_day": self.per_day,
+            "coverage": self.coverage,
+            "days_tried": self.tried,
+            "notes": list(self.notes),
+        }
+
+    @property
     def sentences(self) -> list[str]:
         """What the forecast says, in words."""
         told = [f"{size_text(self.size)} on disk now"]
