@@ -13,6 +13,7 @@ from benchmarks import (
     batches,
     checkpoint,
     contenders,
+    growth,
     load,
     machine,
     migrate,
@@ -37,6 +38,7 @@ WORK: dict[str, Measure] = {
     "replay": replay.measure,
     "checkpoint": checkpoint.measure,
     "migrate": migrate.measure,
+    "growth": growth.measure,
 }
 """In the order of the table."""
 
