@@ -9,7 +9,7 @@ import numpy as np
 from meshlab.growth.calibration import Costs
 from meshlab.growth.disk import Segments
 from meshlab.growth.distinct import Distinct
-from meshlab.growth.lives import PARTIAL, Lives
+from meshlab.growth.lives import Lives
 from meshlab.growth.sizes import Sizes
 from meshlab.growth.trace import Trace
 from meshlab.snapshot.checkpoint import _STRETCH
@@ -39,8 +39,7 @@ class Material:
         self.segments = Segments.of(found)
         self._orphans = _counted(told.in_log_order(told.orphans))
         self._ranges = _counted(np.append(True, found.day[1:] != found.day[:-1])[: len(found)])
-        untold = told.first & (told.kind == PARTIAL) & (not found.begun)
-        self._untold = _counted(told.in_log_order(untold))
+        self._untold = _counted(told.in_log_order(told.first & told.alive_before))
         self._arrow = np.append(0, np.cumsum(found.content + np.int64(_EVENT_BYTES)))
         steps = costs.log(1, found.content)
         self.seconds = np.append(0.0, np.cumsum(steps))

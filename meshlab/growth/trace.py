@@ -229,13 +229,14 @@ def _with_beginning(found: Trace, log: Log) -> Trace:
     if not (snapshot.retired or snapshot.base_time != LONG_AGO or (snapshot.records and not snapshot.folded)):
         return found
     presumed, nbytes = replace(found, begun=False), sum(piece.stop - piece.start for piece in snapshot.folded)
-    return replace(presumed, before=max(0, snapshot.records - _alive_at(presumed, found.events_in(nbytes))))
+    return replace(presumed, before=max(0, snapshot.records - _named_at(presumed, found.events_in(nbytes))))
 
 
-def _alive_at(found: Trace, count: int) -> int:
-    """Records among those a trace names that live behind some of its first events."""
+def _named_at(found: Trace, count: int) -> int:
+    """Records that live behind some of the first events and that the trace names, there or later."""
     told = Lives(found)
-    return int((told.alive & (told.order < count) & (found.next[told.order] >= count)).sum())
+    last = told.alive & (told.order < count) & (found.next[told.order] >= count)
+    return int((last | (told.first & told.alive_before & (told.order >= count))).sum())
 
 
 # Another traffic of the same kind
