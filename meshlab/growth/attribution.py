@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,13 +57,13 @@ event counts in many rows.  For rejects and blank lines it is their number.
 """
 
 
+@dataclass(frozen=True, repr=False, eq=False)
 class Attribution(Tabular):
     """Bytes and events by ``by``: ``table`` is in ``ATTRIBUTION_SCHEMA``; ``totals`` is what it was made of."""
 
-    def __init__(self, by: str, table: pa.Table, totals: pa.Table) -> None:
-        self.by = by
-        self.table = table
-        self.totals = totals
+    by: str
+    table: pa.Table
+    totals: pa.Table
 
     def to_arrow(self) -> pa.Table:
         """The table."""
@@ -182,7 +183,10 @@ def _summed(table: pa.Table) -> pa.Table:
 
 
 def _by_field(totals: pa.Table, fields: pa.Table | None) -> pa.Table:
-    assert fields is not None, "attribution by field needs the totals of fields"
+    if fields is None:
+        raise MeshlabError(
+            "bytes by field need the totals of fields", hint="give fields=, or use store.growth().by('field')"
+        )
     nbytes = fields.group_by("field").aggregate([("bytes", "sum")])
     kept = _row_sum(totals, _is_event(totals), "bytes")
     spent = pc.sum(fields["bytes"]).as_py() or 0
@@ -192,7 +196,8 @@ def _by_field(totals: pa.Table, fields: pa.Table | None) -> pa.Table:
 
 
 def _by_id(totals: pa.Table, ids: pa.Table | None) -> pa.Table:
-    assert ids is not None, "attribution by id needs the totals of ids"
+    if ids is None:
+        raise MeshlabError("bytes by id need the totals of ids", hint="give ids=, or use store.growth().by('id')")
     keys = pc.fill_null(ids["id"], NO_ID)
     zeros = pa.array(np.zeros(ids.num_rows, np.int64))
     columns = {

@@ -1,25 +1,24 @@
 """Change points: when somebody's traffic jumped for good, whose, and in which op.
 
-For every user and op the events of each hour are counted.  At every hour the days before
-and behind it are compared by the likelihood ratio of one Poisson rate against two,
+For every user and op the events of each hour are counted.  At every hour what came before
+is compared with what came from it on, a week on either side or as many days as there are,
+by the likelihood ratio of one Poisson rate against two,
 
     G = 2 · (n1 · log(n1 / m1) + n2 · log(n2 / m2))
 
-with ``n`` events and ``m`` expected ones on either side (Wilks, 1938), divided by how much
-more than a Poisson count the days of the series vary (quasi-likelihood: Wedderburn,
-1974).  Both sides have the same number of whole days, so that the hours of the day cancel;
-what days of the week differ in goes into the expectation.  A change is where G is largest
-within such a distance, where it is beyond what chance would bring among all hours of all
-series, and where the rate at least doubled or halved.
+with ``n`` events and ``m`` expected ones on a side (Wilks, 1938), divided by how much more
+than Poisson counts the days of the series vary (quasi-likelihood: Wedderburn, 1974).  What
+hours of the day and days of the week usually have is in the expectation.  A change is where G is largest within a week, is beyond what chance would
+bring among all hours of all series, and where the rate at least doubled or halved.
 """
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.dialects import OPS
+from meshlab.growth.series import Block, Series
 from meshlab.tables.schema import TIME
 from meshlab.tables.tabular import Tabular
 from meshlab.times import HOUR, to_datetime
@@ -43,9 +43,6 @@ LEAST_FACTOR = 2.0
 
 LEAST_EVENTS = 40
 """Events on both sides together below which nothing can be told."""
-
-LONGEST_SPAN = 24 * 3660
-"""Hours that are looked at, the last: a clock that was far off must not fill the memory."""
 
 CHANGES_SCHEMA = pa.schema(
     [
@@ -64,20 +61,17 @@ CHANGES_SCHEMA = pa.schema(
 ``score`` is G over the dispersion; ``bytes_per_day_added`` is negative when it fell.
 """
 
-_WINDOWS = (24 * 7, 24 * 3, 24)
-"""Hours before and behind a change that are compared: the longest of which there are two."""
-
-_ROWS = 256
-"""Series in memory at once."""
+_WEEK = 24 * 7
+"""Hours before and behind a change that are compared, at most."""
 
 
+@dataclass(frozen=True, repr=False, eq=False)
 class Changes(Tabular):
     """Changes: ``table`` is in ``CHANGES_SCHEMA``; ``notes`` say what could not be told."""
 
-    def __init__(self, table: pa.Table, totals: pa.Table, notes: Sequence[str]) -> None:
-        self.table = table
-        self.totals = totals
-        self.notes = tuple(notes)
+    table: pa.Table
+    totals: pa.Table
+    notes: tuple[str, ...] = ()
 
     def to_arrow(self) -> pa.Table:
         """The table."""
@@ -103,107 +97,70 @@ def sentence(row: dict[str, Any]) -> str:
     """A row of ``CHANGES_SCHEMA`` in words."""
     moment: datetime = row["hour"]
     verb = "more" if row["bytes_per_day_added"] > 0 else "less"
-    return (
-        f"{escape(row['uid'])}: {row['op']} events {row['factor']:.3g} times as frequent "
-        f"from {moment:%Y-%m-%d %H:%M} UTC on, "
-        f"{size_text(abs(row['bytes_per_day_added']))} {verb} a day"
-    )
+    jump = f"{row['factor']:.3g} times as frequent from {moment:%Y-%m-%d %H:%M} UTC on"
+    if not row["events_per_day_before"] or not row["events_per_day_after"]:
+        jump = f"{'ended' if row['events_per_day_before'] else 'began'} at {moment:%Y-%m-%d %H:%M} UTC"
+    return f"{escape(row['uid'])}: {row['op']} events {jump}, {size_text(abs(row['bytes_per_day_added']))} {verb} a day"
 
 
 def change_points(totals: pa.Table) -> Changes:
     """The changes in ``totals`` (``TOTALS_SCHEMA``), deleted segments included.
 
-    Hours of which nothing is known, without effective time, play no part.  Near the
-    beginning and the end shorter windows are compared, of a day at least.
+    Events without an effective time play no part.  Within a day of the beginning and of the
+    end nothing can be told.
     """
     events = totals.filter(pc.and_(pc.is_in(totals["op"], pa.array(OPS)), pc.is_valid(totals["hour"])))
     if not events.num_rows:
-        return Changes(CHANGES_SCHEMA.empty_table(), totals, ["no event has a time"])
-    series = _Series.of(events)
-    if series.hours < 2 * _WINDOWS[-1]:
+        return Changes(CHANGES_SCHEMA.empty_table(), totals, ("no event has a time",))
+    series = Series(events)
+    if series.hours < 48:
         series.notes.append(f"{counted(series.hours, 'hour')} of events are too few: two days are needed")
-        return Changes(CHANGES_SCHEMA.empty_table(), totals, series.notes)
+        return Changes(CHANGES_SCHEMA.empty_table(), totals, tuple(series.notes))
     rows = [row for block in series.blocks() for row in _changes(block, series)]
     rows.sort(key=lambda row: -abs(row["bytes_per_day_added"]))
-    return Changes(pa.Table.from_pylist(rows, CHANGES_SCHEMA), totals, series.notes)
+    return Changes(pa.Table.from_pylist(rows, CHANGES_SCHEMA), totals, tuple(series.notes))
 
 
-class _Block(NamedTuple):
-    """Some of the series: their names, and events and bytes by series and hour."""
-
-    names: list[tuple[str, str]]
-    events: Any
-    nbytes: Any
-
-
-def _profile(total: Any, phase: Any, phases: int) -> Any:
-    """The mean of each phase over that of all, held away from 0."""
-    means = np.bincount(phase, total, phases) / np.maximum(np.bincount(phase, minlength=phases), 1)
-    return np.maximum(means / max(float(means.mean()), 1e-12), 0.05)
-
-
-class _Series:
-    """Events and bytes of every user and op, hour by hour."""
-
-    def __init__(self, names: list[tuple[str, str]], place: Any, hour: Any, events: Any, nbytes: Any) -> None:
-        self.names, self._place, self._hour = names, place, hour
-        self._events, self._nbytes = events, nbytes
-        self.notes: list[str] = []
-        last = int(hour.max())
-        self.first = max(int(hour.min()), last - LONGEST_SPAN + 1)
-        if early := int((hour < self.first).sum()):
-            self.notes.append(f"{counted(early, 'row')} from more than ten years before the last event left out")
-        self.hours = last - self.first + 1
-
-    @classmethod
-    def of(cls, table: pa.Table) -> _Series:
-        keys = pc.binary_join_element_wise(table["op"], table["uid"], " ").combine_chunks().dictionary_encode()
-        names = [tuple(reversed(key.split(" ", 1))) for key in keys.dictionary.to_pylist()]
-        hour = table["hour"].cast(pa.int64()).to_numpy() // HOUR
-        columns = (table[name].to_numpy() for name in ("events", "bytes"))
-        return cls(names, keys.indices.to_numpy(), hour, *columns)  # type: ignore[arg-type]
-
-    @cached_property
-    def season(self) -> Any:
-        """What share of all events an hour has for its hour of day and, from two weeks on, its day of week."""
-        hour = np.arange(self.first, self.first + self.hours)
-        kept = self._hour >= self.first
-        total = np.bincount(self._hour[kept] - self.first, self._events[kept], self.hours)
-        day = _profile(total, hour % 24, 24)
-        if self.hours < 24 * 14:
-            return day[hour % 24]
-        week = _profile(total, (hour // 24 + 3) % 7, 7)
-        return day[hour % 24] * week[(hour // 24 + 3) % 7]
-
-    def blocks(self) -> Iterator[_Block]:
-        """All series, some at a time."""
-        order = np.argsort(self._place, kind="stable")
-        for low in range(0, len(self.names), _ROWS):
-            high = min(low + _ROWS, len(self.names))
-            rows = order[slice(*np.searchsorted(self._place[order], [low, high]))]
-            rows = rows[self._hour[rows] >= self.first]
-            at = (self._place[rows] - low) * self.hours + self._hour[rows] - self.first
-            size = (high - low) * self.hours
-            grids = (
-                np.bincount(at, weight[rows], size).reshape(-1, self.hours) for weight in (self._events, self._nbytes)
-            )
-            yield _Block(self.names[low:high], *grids)
-
-
-def _changes(block: _Block, series: _Series) -> Iterator[dict[str, Any]]:
+def _changes(block: Block, series: Series) -> Iterator[dict[str, Any]]:
     """The changes in some series, as rows."""
-    dispersion = _dispersion(block.events, series.season)
+    sides = _Sides.of(series.hours)
+    score = _ratio(block.events, series.season, sides) / _dispersion(block.events, series.season)[:, None]
     bound = 2 * math.log(len(series.names) * series.hours / CHANCE)
-    score, reach = np.zeros(block.events.shape), np.zeros(series.hours, np.int64)
-    for window in _WINDOWS:
-        told = (reach == 0) & _in_reach(series.hours, window)
-        reach[told] = window
-        score[:, told] = (_ratio(block.events, series.season, window) / dispersion[:, None])[:, told]
     for row in np.flatnonzero((score > bound).any(axis=1)).tolist():
-        for hour in _peaks(score[row], reach, bound):
-            change = _Change.of(block, series.season, row, hour, int(reach[hour]))
+        for hour in _peaks(score[row], bound):
+            change = _Change.of(block, series.season, row, sides.around(hour))
             if change.is_jump:
                 yield change.row(block.names[row], series.first + hour, float(score[row, hour]))
+
+
+def _reach(hours: Any) -> Any:
+    """How much is compared of the hours there are: whole days, where a part of one would weigh much."""
+    return np.minimum(np.where(hours < _WHOLE_DAYS, hours // 24 * 24, hours), _WEEK)
+
+
+_WHOLE_DAYS = 72
+
+
+class _Sides(NamedTuple):
+    """For every hour, where the days before it begin and those from it on end."""
+
+    low: Any
+    high: Any
+
+    @classmethod
+    def of(cls, hours: int) -> _Sides:
+        at = np.arange(hours)
+        return cls(at - _reach(at), at + _reach(hours - at))
+
+    def around(self, hour: int) -> tuple[slice, slice]:
+        """Both sides of one hour."""
+        return slice(int(self.low[hour]), hour), slice(hour, int(self.high[hour]))
+
+    def sums(self, values: Any) -> tuple[Any, Any]:
+        """The sums of both sides, for every row and hour."""
+        ends = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
+        here = ends[:, :-1]
+        return here - ends[:, self.low], ends[:, self.high] - here
 
 
 class _Change(NamedTuple):
@@ -213,18 +170,17 @@ class _Change(NamedTuple):
     events: tuple[float, float]
     nbytes: tuple[float, float]
     usual: tuple[float, float]
-    days: float
+    days: tuple[float, float]
 
     @classmethod
-    def of(cls, block: _Block, season: Any, row: int, hour: int, window: int) -> _Change:
-        sides = slice(hour - window, hour), slice(hour, hour + window)
-        sums = [
-            tuple(float(values[side].sum()) for side in sides)
+    def of(cls, block: Block, season: Any, row: int, sides: tuple[slice, slice]) -> _Change:
+        expected, events, nbytes = (
+            (float(values[sides[0]].sum()), float(values[sides[1]].sum()))
             for values in (season, block.events[row], block.nbytes[row])
-        ]
-        piece = 24 if window > 24 else 6
-        usual = tuple(_usual(block.events[row][side], season[side], piece) for side in sides)
-        return cls(*sums, usual, window / 24)  # type: ignore[arg-type]
+        )
+        usual = (_usual(block.events[row], season, sides[0]), _usual(block.events[row], season, sides[1]))
+        days = ((sides[0].stop - sides[0].start) / 24, (sides[1].stop - sides[1].start) / 24)
+        return cls(expected, events, nbytes, usual, days)
 
     @property
     def factor(self) -> float:
@@ -244,79 +200,73 @@ class _Change(NamedTuple):
             "op": name[1],
             "hour": to_datetime(hour * HOUR),
             "factor": self.factor,
-            "events_per_day_before": self.events[0] / self.days,
-            "events_per_day_after": self.events[1] / self.days,
-            "bytes_per_day_added": (self.nbytes[1] - self.nbytes[0]) / self.days,
+            "events_per_day_before": self.events[0] / self.days[0],
+            "events_per_day_after": self.events[1] / self.days[1],
+            "bytes_per_day_added": self.nbytes[1] / self.days[1] - self.nbytes[0] / self.days[0],
             "score": score,
         }
 
 
-def _usual(events: Any, season: Any, piece: int) -> float:
-    """The median rate of pieces of a window."""
-    return float(np.median(events.reshape(-1, piece).sum(axis=1) / season.reshape(-1, piece).sum(axis=1)))
+def _usual(events: Any, season: Any, side: slice) -> float:
+    """The median rate of the days of a side, of quarters of days when it is short."""
+    hours = side.stop - side.start
+    piece = 24 if hours > 48 else 6
+    whole = slice(side.start, side.start + hours // piece * piece)
+    sums = (values[whole].reshape(-1, piece).sum(axis=1) for values in (events, season))
+    return float(np.median(np.divide(*sums)))
 
 
 def _over(above: float, below: float) -> float:
     return above / below if below else math.inf if above else 1.0
 
 
-def _in_reach(hours: int, window: int) -> Any:
-    """The hours with a whole window on either side."""
-    at = np.arange(hours)
-    return (at >= window) & (at <= hours - window)
-
-
-def _ratio(events: Any, season: Any, window: int) -> Any:
-    """G of every series and hour, 0 where too few events tell of it; see above."""
-    before, after = _sides(events, window)
-    expected = _sides(season[None, :], window)
+def _ratio(events: Any, season: Any, sides: _Sides) -> Any:
+    """G of every series and hour, 0 where too few events tell of it or a side has no day."""
+    before, after = sides.sums(events)
+    expected = sides.sums(season[None, :])
     both = before + after
     share = expected[0] / np.maximum(expected[0] + expected[1], 1e-12)
     parts = _times_log(before, both * share) + _times_log(after, both * (1 - share))
-    return np.where(both >= LEAST_EVENTS, 2 * parts, 0.0)
+    told = (both >= LEAST_EVENTS) & (expected[0] > 0) & (expected[1] > 0)
+    return np.where(told, 2 * parts, 0.0)
 
 
 def _times_log(count: Any, expected: Any) -> Any:
     return count * np.log(np.maximum(count, 1e-12) / np.maximum(expected, 1e-12))
 
 
-def _sides(values: Any, window: int) -> tuple[Any, Any]:
-    """Sums of the window before each hour and of the one from it on, 0 where they do not fit."""
-    ends = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
-    at = np.arange(values.shape[1])
-    fits = _in_reach(values.shape[1], window)
-    low, high = np.where(fits, at - window, at), np.where(fits, at + window, at)
-    return ends[:, at] - ends[:, low], ends[:, high] - ends[:, at]
-
-
 def _dispersion(events: Any, season: Any) -> Any:
     """How much more the days of each series vary than Poisson counts would, 1 at least.
 
-    Each day is held against the median of the week around it; the median of the squares
-    over that of chi-squared with one degree of freedom is the estimate, so that jumps and
-    bursts have no part in it.
+    Each day is held against the median of the week around it.  The largest squares are
+    left out, so that jumps and bursts have no part in it; what the rest comes to for
+    Poisson counts is divided out.  A few days say little, so they are taken for more.
     """
     count = events.shape[1] // 24
     days, usual = (_by_day(values, count) for values in (events, season[None, :]))
     rate = days / usual
     near = np.stack([rate[:, np.clip(np.arange(count) + step, 0, count - 1)] for step in range(-3, 4)])
     expected = np.maximum(np.median(near, axis=0) * usual, 0.5)
-    squares = (days - expected) ** 2 / expected
-    return np.maximum(1.0, np.median(squares, axis=1) / _MEDIAN_OF_SQUARE)
+    squares = np.sort((days - expected) ** 2 / expected, axis=1)
+    kept = squares[:, : max(1, math.ceil(_KEPT * count))]
+    return np.maximum(1.0, kept.mean(axis=1) / _OF_POISSON) * (1 + _FEW_DAYS / count)
 
 
-_MEDIAN_OF_SQUARE = 0.33
-"""Of squares of standard normals it is 0.455; a day is one of the seven it is held against, which takes some."""
+_KEPT = 0.85
+_OF_POISSON = 0.45
+"""The mean of the lower 85 % of squares of standard normals is 0.52; a day is one of those it is held against."""
+
+_FEW_DAYS = 6
 
 
 def _by_day(values: Any, count: int) -> Any:
     return values[:, values.shape[1] - 24 * count :].reshape(len(values), count, 24).sum(axis=2)
 
 
-def _peaks(score: Any, reach: Any, bound: float) -> Iterator[int]:
-    """The hours of largest score, none within the window of another."""
+def _peaks(score: Any, bound: float) -> Iterator[int]:
+    """The hours of largest score, none within a week of another."""
     left = np.where(score > bound, score, 0.0)
     while left.any():
         hour = int(np.argmax(left))
         yield hour
-        left[max(0, hour - int(reach[hour])) : hour + int(reach[hour]) + 1] = 0.0
+        left[max(0, hour - _WEEK) : hour + _WEEK + 1] = 0.0

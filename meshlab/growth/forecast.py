@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,31 +93,24 @@ class Reach(NamedTuple):
         return f"in {ends[1]} days ({ends[0]} to {ends[2]})"
 
 
+@dataclass(frozen=True, repr=False, eq=False)
 class Forecast(Tabular):
     """The bytes of past and coming days: ``table`` is in ``FORECAST_SCHEMA``.
 
-    ``days`` says when ``limit`` bytes are reached, None when nobody can know; ``coverage``
-    which share of past days lay between the bounds they would have been given, None when
-    there are too few to try; ``size`` are the bytes on disk now; ``notes`` say what could
-    not be known.
+    ``size`` are the bytes on disk now; ``days`` says when ``limit`` bytes are reached and
+    ``per_day`` how many a day brings, None when nobody can know; ``coverage`` is which
+    share of ``tried`` past days lay between the bounds they would have been given, None
+    when there are too few to try; ``notes`` say what could not be known.
     """
 
-    def __init__(
-        self,
-        table: pa.Table,
-        *,
-        size: int,
-        limit: int,
-        days: Reach | None,
-        coverage: float | None,
-        tried: int,
-        per_day: float | None,
-        notes: Sequence[str],
-    ) -> None:
-        self.table = table
-        self.size, self.limit, self.days = size, limit, days
-        self.coverage, self.tried, self.per_day = coverage, tried, per_day
-        self.notes = tuple(notes)
+    table: pa.Table
+    size: int
+    limit: int
+    days: Reach | None = None
+    per_day: float | None = None
+    coverage: float | None = None
+    tried: int = 0
+    notes: tuple[str, ...] = ()
 
     def to_arrow(self) -> pa.Table:
         """The table."""
@@ -179,10 +173,12 @@ def forecast(totals: pa.Table, *, limit: int = LIMIT, days: int = SHOWN) -> Fore
         return _nothing(size, limit, ["nothing was written on a known day: no forecast"])
     if len(past.whole) < 2:
         note = f"{counted(len(past.whole), 'whole day')} of history: two are needed for a forecast"
-        return _nothing(size, limit, [note], _past_rows(past, size))
+        return _nothing(size, limit, [note, *past.gaps], _past_rows(past, size))
     futures = _Futures(past.whole, past.weekday)
     coming = futures.draw(FARTHEST)
+    coming[:, 0] *= 1 - past.share  # the rest of a day that has begun: the size holds what came of it
     sizes = size + np.cumsum(coming, axis=1)
+    coming[:, 0] += past.partial
     covered, tried = _try_on_the_past(past)
     rows = _past_rows(past, size) + _coming_rows(past, coming[:, :days], sizes[:, :days])
     return Forecast(
@@ -192,14 +188,14 @@ def forecast(totals: pa.Table, *, limit: int = LIMIT, days: int = SHOWN) -> Fore
         days=_reach(sizes, limit, size),
         coverage=covered / tried if tried else None,
         tried=tried,
-        per_day=float(np.median(coming[:, :7].mean(axis=1))),
-        notes=_notes(past, tried),
+        per_day=float(np.median(coming[:, 1:8].mean(axis=1))),
+        notes=tuple(_notes(past, tried)),
     )
 
 
 def _nothing(size: int, limit: int, notes: list[str], rows: Sequence[dict[str, Any]] = ()) -> Forecast:
     table = pa.Table.from_pylist(list(rows), FORECAST_SCHEMA)
-    return Forecast(table, size=size, limit=limit, days=None, coverage=None, tried=0, per_day=None, notes=notes)
+    return Forecast(table, size, limit, notes=tuple(notes))
 
 
 def _notes(past: _Past, tried: int) -> list[str]:
@@ -210,9 +206,7 @@ def _notes(past: _Past, tried: int) -> list[str]:
         notes.append(f"days of the week are told apart from {_LEAST_WEEKS} days of history on")
     if not tried:
         notes.append("the bounds could not be tried on the past")
-    if past.left_out:
-        notes.append(f"{counted(past.left_out, 'day')} before a gap or more than {LONGEST_PAST} days back left out")
-    return notes
+    return notes + past.gaps
 
 
 # The past
@@ -221,7 +215,8 @@ def _notes(past: _Past, tried: int) -> list[str]:
 class _Past(NamedTuple):
     """Bytes of whole days in a row, oldest first, and of the one after them as far as it went.
 
-    ``first`` is the first day (since 1970); ``left_out`` counts days with bytes before it.
+    ``first`` is the first day (since 1970); ``share`` of a usual day lies before the end of
+    the partial one, 0 when there is none; ``left_out`` counts other days with bytes.
     """
 
     first: int
@@ -230,21 +225,31 @@ class _Past(NamedTuple):
     share: float
     left_out: int
 
+    @property
+    def gaps(self) -> list[str]:
+        """What is to be said of days that play no part."""
+        told = f"{counted(self.left_out, 'day')} beyond a gap or more than {LONGEST_PAST} days back left out"
+        return [told] if self.left_out else []
+
     @classmethod
     def of(cls, totals: pa.Table) -> _Past | None:
-        """The last days with no gap of more than a month; the last one is partial unless its last hour has bytes."""
+        """The last days with no gap of more than a month, more than one if there are such.
+
+        The last one is partial unless its last hour has bytes.
+        """
         day = _days(totals)
         if not len(day):
             return None
         nbytes = totals["bytes"].to_numpy()
         known = np.unique(day)
-        last = int(known[-1])
-        gaps = np.flatnonzero(np.diff(known) > _LONGEST_GAP)
-        first = max(int(known[gaps[-1] + 1]) if len(gaps) else int(known[0]), last - LONGEST_PAST)
-        kept = day >= first
+        stretches = np.split(known, np.flatnonzero(np.diff(known) > _LONGEST_GAP) + 1)
+        chosen = next((some for some in reversed(stretches) if len(some) > 1), stretches[-1])
+        last = int(chosen[-1])
+        first = max(int(chosen[0]), last - LONGEST_PAST)
+        kept = (day >= first) & (day <= last)
         counts = np.bincount(day[kept] - first, nbytes[kept], last - first + 1)
-        share = _share_of_day(totals, day == last, day != last)
-        left_out = int((known < first).sum())
+        share = _share_of_day(totals, day == last, kept & (day != last))
+        left_out = int(((known < first) | (known > last)).sum())
         if share >= 1.0:
             return cls(first, counts, 0.0, 0.0, left_out)
         return cls(first, counts[:-1], float(counts[-1]), share, left_out)
