@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "meshlab"
 LAYERS = [
     {"errors"},
     {"times", "jsontext", "records", "wording"},
-    {"dialects"},
+    {"dialects", "markup"},
     {"events"},
     {"wal"},
     {"tables"},

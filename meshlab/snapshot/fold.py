@@ -53,7 +53,7 @@ ORPHAN_SCHEMA = pa.schema(
 )
 """Orphans in log order: where the update stands, and the names it gives besides the id."""
 
-_NOTHING, _PARTIAL, _SET, _GONE = range(-1, 3)  # what a row does to its record; from _SET on it resets it
+NOTHING, PARTIAL, SET, GONE = range(-1, 3)  # what a row does to its record; from SET on it resets it
 _CHUNK_BYTES = 1 << 30  # a column of 32-bit strings holds 2 GiB
 
 
@@ -105,17 +105,19 @@ class Fold:
         return Folded(_with_projections(self._state), orphans, self._counts)
 
     def _step(self, *, ordered: bool) -> None:
-        step = _Step(self._state, pa.Table.from_batches(self._waiting, None if self._waiting else _FOLD_SCHEMA))
+        step = Step(self._state, pa.Table.from_batches(self._waiting, None if self._waiting else _FOLD_SCHEMA))
         self._waiting, self._waiting_bytes = [], 0
         self._state = step.state(ordered=ordered)
         self._orphans.append(step.orphan_table())
         self._counts = Counts(*[a + b for a, b in zip(self._counts, step.counts(), strict=True)])
 
 
-class _Step:
+class Step:
     """One fold of a table of events over a table of records.
 
-    Rows count through the records, then the events; ``codes`` maps each to its id.
+    Rows count through the records, then the events; ``codes`` maps each to its id, ``kind``
+    says what it does, ``given`` which events give a field, ``orphans`` lists partial updates
+    of nothing.
     """
 
     def __init__(self, base: pa.Table, events: pa.Table) -> None:
@@ -130,7 +132,7 @@ class _Step:
         self.given = {name: self.given_by_events(name) for name in FIELDS}
         self.kind = self.kinds()
         self.last = np.full(len(firsts) + 1, -1, np.int64)
-        resets = np.flatnonzero(self.kind >= _SET)
+        resets = np.flatnonzero(self.kind >= SET)
         self.last[self.codes[resets]] = resets  # of repeated indices the last assignment stays
         self.orphans = self.find_orphans(firsts)
         self.late = self.find_late()
@@ -166,10 +168,10 @@ class _Step:
 
     def kinds(self) -> Any:
         kinds = _KIND_OF_OP[self.ops]
-        whole = np.flatnonzero(kinds == _PARTIAL)
+        whole = np.flatnonzero(kinds == PARTIAL)
         for name in FIELDS:
             whole = whole[self.given[name][whole - self.base_rows]]
-        kinds[whole] = _SET
+        kinds[whole] = SET
         return kinds
 
     def find_orphans(self, firsts: Any) -> Any:
@@ -177,19 +179,19 @@ class _Step:
 
         Only ids that are ever absent while the log speaks of them can have any.
         """
-        absent = np.append(self.kind[firsts] != _SET, False)
-        absent[self.codes[self.kind == _GONE]] = True
+        absent = np.append(self.kind[firsts] != SET, False)
+        absent[self.codes[self.kind == GONE]] = True
         rows = np.flatnonzero(absent[self.codes])
         rows = rows[np.argsort(self.codes[rows], kind="stable")]
         kind, code = self.kind[rows], self.codes[rows]
-        resets = np.where(kind >= _SET, np.arange(len(rows)), -1)
+        resets = np.where(kind >= SET, np.arange(len(rows)), -1)
         before = np.maximum.accumulate(resets) if len(rows) else resets
-        live = (before >= 0) & (code[before] == code) & (kind[before] == _SET)
-        return np.sort(rows[(kind == _PARTIAL) & ~live])
+        live = (before >= 0) & (code[before] == code) & (kind[before] == SET)
+        return np.sort(rows[(kind == PARTIAL) & ~live])
 
     def find_late(self) -> Any:
         """Partial updates that still count: applied, and no reset of their record follows."""
-        applies = self.kind == _PARTIAL
+        applies = self.kind == PARTIAL
         applies[self.orphans] = False
         rows = np.flatnonzero(applies)
         return rows[rows > self.last[self.codes[rows]]]
@@ -205,7 +207,7 @@ class _Step:
 
     def state(self, *, ordered: bool) -> pa.Table:
         live = np.flatnonzero(self.last >= 0)
-        live = live[self.kind[self.last[live]] == _SET]
+        live = live[self.kind[self.last[live]] == SET]
         ids = self.columns["id"].take(pa.array(self.last[live]))
         if ordered:
             order = sort_ids(ids)
@@ -270,7 +272,7 @@ class _Step:
         )
 
 
-_KIND_OF_OP = np.array([_SET, _PARTIAL, _GONE, _NOTHING], np.int8)
+_KIND_OF_OP = np.array([SET, PARTIAL, GONE, NOTHING], np.int8)
 assert (INSERT, UPDATE, DELETE, OTHER) == (0, 1, 2, 3)
 
 
