@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -11,7 +12,11 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, num2date
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter
+
+from meshlab.markup import short
+from meshlab.wording import escape
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, without the yellow that is lost on white."""
@@ -91,6 +96,26 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
             annotation_clip=False,
         )
         floor += _NEAREST * (high - low)
+
+
+def drawable(text: str, most: int) -> str:
+    r"""A text of a log as a figure can show it: no formula, at most so many letters, each in the font.
+
+    >>> print(drawable("$x$ and \u4e00", 7), drawable("\u4e00", 7))
+    \$x\$ an… \u4e00
+    """
+    shown = escape(short(text, most))
+    known = _letters()
+    plain = "".join(
+        char if ord(char) in known else char.encode("unicode_escape", "surrogatepass").decode() for char in shown
+    )
+    return plain.replace("$", r"\$")
+
+
+@lru_cache(maxsize=1)
+def _letters() -> frozenset[int]:
+    """The letters of the font that figures use."""
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
 def moments(column: pa.ChunkedArray) -> Any:
