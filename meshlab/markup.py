@@ -30,6 +30,9 @@ ACCENT = "var(--jp-brand-color1, #0072b2)"
 _LINE = "var(--jp-border-color2, #bbb)"
 
 _AMOUNT = re.compile(r"(?<=\d) (?=(?:[kMGTP]?B|s|m|h|d)\b)")
+_MATH = re.compile(r"\$|\\(?=[(\[]|begin)")
+"""What Lab would begin a formula with; a formula does not reach into another element."""
+
 _LEFT = "style='text-align:left'"
 _FRAME = f"cellpadding='3' style='border-top:1px solid {_LINE};border-collapse:collapse;margin:.3em 0'"
 
@@ -52,7 +55,7 @@ def safe(text: str) -> str:
     >>> print(safe("<b> \x1b in 5 s"))
     &lt;b&gt; \x1b in 5&nbsp;s
     """
-    return _AMOUNT.sub("&nbsp;", html.escape(escape(text)))
+    return _MATH.sub(r"<span>\g<0></span>", _AMOUNT.sub("&nbsp;", html.escape(escape(text))))
 
 
 def short(text: str, most: int = LONGEST) -> str:

@@ -22,7 +22,8 @@ LAYERS = [
     {"vault"},
     {"growth", "migrate", "remote"},
     {"service", "fleet", "plots"},
-    {"widgets", "magics"},
+    {"widgets", "accessor"},
+    {"magics"},
     {"testing"},
     {"cli"},
 ]

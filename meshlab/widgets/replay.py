@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 import pyarrow as pa
 
 from meshlab.diff import ADDED, CHANGED, REMOVED, compare
@@ -213,8 +214,6 @@ class ReplayExplorer(Panel):
 
 def pick(first: Any, more: Any) -> Any:
     """Codes, and behind them those of others that are not among them."""
-    import numpy as np
-
     return np.concatenate([first, more[~np.isin(more, first)]])
 
 
