@@ -34,7 +34,7 @@ _MATH = re.compile(r"\$|\\(?=[(\[]|begin)")
 """What Lab would begin a formula with; a formula does not reach into another element."""
 
 _LEFT = "style='text-align:left'"
-_FRAME = f"cellpadding='3' style='border-top:1px solid {_LINE};border-collapse:collapse;margin:.3em 0'"
+_FRAME = f"cellpadding='3' style='border-top:1px solid {_LINE};border-collapse:collapse;margin:.3em 0;line-height:1.4'"
 
 
 class Marked(str):
@@ -72,7 +72,7 @@ def headline(what: str, name: str = "", told: str = "", *, good: bool | None = N
     style = "" if good is None else f" style='color:{GOOD if good else BAD};font-weight:600'"
     named = f" <code>{safe(short(name, 80))}</code>" if name else ""
     more = f": <span{style}>{safe(short(told))}</span>" if told else ""
-    return f"<div><b>{safe(what)}</b>{named}{more}</div>"
+    return f"<div style='line-height:1.4'><b>{safe(what)}</b>{named}{more}</div>"
 
 
 def bullets(texts: Sequence[str], count: int) -> str:

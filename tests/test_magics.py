@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 import meshlab
 from meshlab.magics import load
@@ -14,8 +15,9 @@ SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 
 
 @pytest.fixture(scope="module")
-def shell():
-    shell = InteractiveShell()
+def shell(tmp_path_factory):
+    settings = Config({"HistoryManager": {"enabled": False}})
+    shell = InteractiveShell(config=settings, ipython_dir=str(tmp_path_factory.mktemp("ipython")))
     meshlab.load_ipython_extension(shell)
     return shell
 

@@ -16,7 +16,7 @@ from meshlab.markup import headline, safe, table
 from meshlab.migrate import ApplyReport, Plan, Rehearsal, RollbackReport, apply, make_plan, rehearse, roll_back
 from meshlab.migrate.report import plan_summary, rehearsal_summary
 from meshlab.plots.migration import plot_migration
-from meshlab.widgets.panel import Panel, guarded
+from meshlab.widgets.panel import Panel, guarded, shown
 from meshlab.wording import counted
 
 PLANNED, FAILED, PASSED, APPLIED, BACK = "planned", "rehearsal failed", "rehearsal passed", "applied", "rolled back"
@@ -48,7 +48,7 @@ class MigrationRehearsal(Panel):
         self._allow()
 
     def _make_controls(self) -> None:
-        self.told, self.verdict, self.outcome = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.told, self.verdict, self.outcome = shown("plan"), shown("verdict"), shown("outcome")
         self.rehearse = widgets.Button(description="Rehearse", icon="play", button_style="primary")
         self.bar = widgets.IntProgress(min=0, max=100, layout={"visibility": "hidden"})
         self.doing = widgets.HTML()

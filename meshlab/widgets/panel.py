@@ -24,14 +24,14 @@ class Panel:
     """
 
     def __init__(self) -> None:
-        self.message = widgets.HTML()
+        self.message = shown("message")
         self.ui: widgets.Widget = self.message
 
     def say(self, *texts: str) -> None:
         """Show messages about what went wrong, in place of those before; none takes them away."""
-        shown = f"<div role='alert' style='color:{BAD}'>{bullets(texts, len(texts))}</div>" if texts else ""
-        if self.message.value != shown:
-            self.message.value = shown
+        told = f"<div role='alert' style='color:{BAD}'>{bullets(texts, len(texts))}</div>" if texts else ""
+        if self.message.value != told:
+            self.message.value = told
 
     def to_png(self) -> bytes | None:
         """A picture of what is shown; None when there is nothing to draw."""
@@ -62,6 +62,11 @@ def guarded(method: Callable[Concatenate[Self, P], Any]) -> Callable[Concatenate
     return run
 
 
+def shown(name: str) -> Any:
+    """A place for HTML, with a class of its own for those who style pages."""
+    return widgets.HTML().add_class(f"meshlab-{name}")
+
+
 def line(text: str) -> str:
     """A text as one line of HTML."""
-    return f"<div>{safe(text)}</div>"
+    return f"<div style='line-height:1.4'>{safe(text)}</div>"

@@ -30,15 +30,17 @@ from meshlab.tables.load import Moment, micros
 from meshlab.times import format_time
 from meshlab.widgets.chapters import Chapters, Stop
 from meshlab.widgets.lookup import Changes
-from meshlab.widgets.panel import Panel, guarded, line
+from meshlab.widgets.panel import Panel, guarded, line, shown
 from meshlab.widgets.strip import Strip
 from meshlab.wording import counted
 
-ROWS = 10
+ROWS = 8
 """Memories and changes shown."""
 
 _FIELDS = ("amplitude", "stability", "access_count", "vault_status", "content")
-_LONGEST = 48
+_LONGEST, _LONGEST_ID = 38, 20
+"""Characters of a text and of an id in a table: rows of one line."""
+
 _PLAYED = 100
 """Steps in which everything is played."""
 
@@ -70,8 +72,9 @@ class ReplayExplorer(Panel):
         self.forward = widgets.Button(icon="step-forward", tooltip="one event on", layout={"width": "40px"})
         self.again = widgets.Button(icon="refresh", tooltip="read the log again", layout={"width": "40px"})
         self.memory = widgets.Dropdown(description="memory", options=[])
-        self.place, self.state, self.changes = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.place, self.state, self.changes = shown("place"), shown("state"), shown("changes")
         self.life = widgets.Image(format="png", layout={"max_width": "880px"})
+        self.life.add_class("meshlab-life")
         widgets.jslink((self.play, "value"), (self.slider, "value"))
         self.slider.observe(self._on_move, "value")
         self.memory.observe(self._on_choose, "value")
@@ -221,11 +224,11 @@ def _state_table(records: pa.Table, rows: list[dict[str, Any]], live: int) -> st
     """The memories, with what has just changed standing out."""
     changed = {(row["id"], row["field"]) for row in rows}
     cells = [
-        [short(record["id"], _LONGEST), *(_cell(record[name], (record["id"], name) in changed) for name in _FIELDS)]
+        [short(record["id"], _LONGEST_ID), *(_cell(record[name], (record["id"], name) in changed) for name in _FIELDS)]
         for record in records.select(["id", *_FIELDS]).to_pylist()
     ]
     told = f"{counted(live, 'memory', 'memories')} live, those touched last:"
-    return headline("State", told=told) + table(("id", *_FIELDS), cells, live)
+    return headline("State", told=told) + table(("id", *_FIELDS), cells)
 
 
 def _cell(value: Any, changed: bool) -> str | None:
@@ -243,10 +246,15 @@ def _changes_table(before: Stop | None, changes: Changes | None, rows: list[dict
     if changes is None:
         return headline("Changed", told=f"unknown: there is a hole in the log since the last stop, {when}")
     told = ", ".join(f"{count:,} {name}" for count, name in zip(changes, (ADDED, REMOVED, CHANGED)) if count)
-    cells = [list(row.values()) for row in _one_per_whole(rows)][:ROWS]
+    cells = [_change_cells(row) for row in _one_per_whole(rows)][:ROWS]
     return headline("Changed", told=f"{told or 'nothing'} since the last stop, {when}") + table(
         ("id", "change", "field", "before", "after"), cells
     )
+
+
+def _change_cells(row: dict[str, Any]) -> list[str]:
+    values = [short(row[name] or "", _LONGEST) for name in ("before", "after")]
+    return [short(row["id"], _LONGEST_ID), row["change"], row["field"] or "", *values]
 
 
 def _one_per_whole(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ from meshlab.wal.follow import LogFollower
 from meshlab.wal.lines import Reject
 from meshlab.wal.paths import segment_days, segment_size
 from meshlab.wal.reader import settled_ends
-from meshlab.widgets.panel import Panel, guarded
+from meshlab.widgets.panel import Panel, guarded, shown
 from meshlab.wording import counted
 
 POLL = 0.2
@@ -62,7 +62,7 @@ class WalTail(Panel):
         self._began = time.monotonic()
         self._follower: LogFollower | None = None
         self._awaited = False
-        self.rate, self.events, self.damage = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.rate, self.events, self.damage = shown("rate"), shown("events"), shown("rejects")
         self.ui = widgets.VBox([self.message, self.rate, self.events, self.damage])
         self.look()
 
