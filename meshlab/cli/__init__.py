@@ -24,6 +24,7 @@ from meshlab.cli import (
     lab,
     load,
     migrate,
+    notebooks,
     repair,
     replay,
     seal,
@@ -81,7 +82,7 @@ def main(context: click.Context, store: str | None) -> None:
 COMMANDS = (
     *(append, dump, load, verify, repair, seal),
     *(replay, windows, diff, checkpoint, vacuum, checkpointd),
-    *(stats, sql, migrate, demo, lab),
+    *(stats, sql, migrate, demo, lab, notebooks),
 )
 
 for module in COMMANDS:
