@@ -20,6 +20,7 @@ from benchmarks import (
     replay,
     threads,
     verify,
+    widgets,
 )
 from benchmarks.inputs import Inputs
 from benchmarks.measure import tell
@@ -37,6 +38,7 @@ WORK: dict[str, Measure] = {
     "replay": replay.measure,
     "checkpoint": checkpoint.measure,
     "migrate": migrate.measure,
+    "widgets": widgets.measure,
 }
 """In the order of the table."""
 

@@ -102,6 +102,8 @@ def compare(before: pa.Table, after: pa.Table) -> tuple[pa.Table, dict[str, int]
 
 def _whole(records: pa.Table, change: str) -> pa.Table:
     """Every given field of records that came or went."""
+    if not records.num_rows:
+        return DIFF_SCHEMA.empty_table()
     rows: list[Any] = []
     for name in FIELDS[1:]:
         given = np.flatnonzero(records[name].is_valid().to_numpy())

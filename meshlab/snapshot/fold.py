@@ -54,6 +54,7 @@ ORPHAN_SCHEMA = pa.schema(
 """Orphans in log order: where the update stands, and the names it gives besides the id."""
 
 NOTHING, PARTIAL, SET, GONE = range(-1, 3)  # what a row does to its record; from SET on it resets it
+_SMALL_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 30  # a column of 32-bit strings holds 2 GiB
 
 
@@ -123,7 +124,8 @@ class Step:
     def __init__(self, base: pa.Table, events: pa.Table) -> None:
         self.base_rows = base.num_rows
         self.events = events
-        self.wide = base.nbytes + events.nbytes > _CHUNK_BYTES
+        nbytes = base.nbytes + events.nbytes
+        self.small, self.wide = nbytes < _SMALL_BYTES, nbytes > _CHUNK_BYTES
         self.base = base
         self.ops = np.concatenate([np.full(base.num_rows, INSERT, np.int8), _op_codes(events["op"])])
         self.extras = Extras(events["extra"], self.base_rows)
@@ -214,8 +216,11 @@ class Step:
             live, ids = live[order], ids.take(pa.array(order))
         columns = {"id": _narrow(ids, "id"), "extra": _narrow(self.extra(live), "extra")}
         names = FIELDS[1:]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Arrow lets other threads run while it copies
-            columns |= zip(names, pool.map(lambda name: self.taken(name, live), names), strict=True)
+        if self.small:  # threads would take longer to start
+            columns |= {name: self.taken(name, live) for name in names}
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # Arrow lets other threads run while it copies
+                columns |= zip(names, pool.map(lambda name: self.taken(name, live), names), strict=True)
         return pa.table([columns[name] for name in _STATE_SCHEMA.names], schema=_STATE_SCHEMA)
 
     def taken(self, name: str, live: Any) -> pa.ChunkedArray:

@@ -8,7 +8,7 @@ the records somebody looks at are put together, by the fold itself, out of these
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ CUT = 200
 """Characters of a content that are kept and shown."""
 
 _RECORD = (*FIELDS, "extra")
+_PLACE = tuple(name for name in FOLD_COLUMNS if name not in _RECORD)
 _EVENTS = pa.schema([EVENT_SCHEMA.field(name) for name in FOLD_COLUMNS])
 _RECORDS = pa.schema([RECORD_SCHEMA.field(name) for name in _RECORD])
 
@@ -55,12 +56,14 @@ class Lookup:
         records = self._records_at(start, progress)
         events = load_user(start.root, uid, pieces, start.cursor, columns=FOLD_COLUMNS, progress=progress)
         batches = [self._coded(batch) for batch in events.to_batches()]
-        self._events = pa.Table.from_batches(batches, _EVENTS).unify_dictionaries()
+        table = pa.Table.from_batches(batches, _EVENTS).unify_dictionaries()
         self.rejects = events.rejects
         self.base_rows = records.num_rows
-        self._rows = pa.concat_tables([records, self._events.select(list(_RECORD))])
-        self.effective = self._events["effective_ts"].cast(pa.int64()).to_numpy()
-        self._prepare(records)
+        # In one piece, of which a few rows are taken many times as fast as from many.
+        self._places = table.select(list(_PLACE)).combine_chunks()
+        self._rows = pa.concat_tables([records, table.select(list(_RECORD))]).combine_chunks()
+        self.effective = table["effective_ts"].cast(pa.int64()).to_numpy()
+        self._prepare(Step(records, table))
 
     def _records_at(self, start: Start, progress: bool) -> pa.Table:
         """The records at the start, with codes for contents."""
@@ -78,8 +81,7 @@ class Lookup:
         self._texts.update(zip(texts["digest"].to_pylist(), cut))
         return batch
 
-    def _prepare(self, records: pa.Table) -> None:
-        step = Step(records, self._events)
+    def _prepare(self, step: Step) -> None:
         total = len(step.codes)
         applied = step.kind.copy()
         applied[step.orphans] = -1
@@ -126,8 +128,7 @@ class Lookup:
         """The last event that counts at a place: segment, offset, effective_ts, op and id; None at the start."""
         if not place:
             return None
-        names = ["segment", "offset", "effective_ts", "op", "id"]
-        (row,) = self._events.select(names).slice(place - 1, 1).to_pylist()
+        (row,) = self._events(np.array([place - 1]), ("id",)).to_pylist()
         return dict(row)
 
     def live(self, place: int) -> int:
@@ -154,7 +155,13 @@ class Lookup:
         """All events of a record, in log order."""
         code = self.code(id)
         rows = np.flatnonzero(self.codes[self.base_rows :] == (-1 if code is None else code))
-        return self._events.take(pa.array(rows))
+        return self._events(rows, _RECORD)
+
+    def _events(self, rows: Any, columns: Sequence[str]) -> pa.Table:
+        """Some events, with their places and some columns of what they give."""
+        given = self._rows.select(list(columns)).take(pa.array(rows + self.base_rows))
+        places = self._places.take(pa.array(rows))
+        return pa.table([*places.columns, *given.columns], names=[*_PLACE, *columns])
 
     # Records
 
@@ -177,7 +184,7 @@ class Lookup:
         rows = self._rows_of(codes, place)
         old, new = rows[rows < self.base_rows], rows[rows >= self.base_rows] - self.base_rows
         fold = Fold(self._rows.take(pa.array(old)))
-        for batch in self._events.take(pa.array(new)).to_batches():
+        for batch in self._events(new, _RECORD).to_batches():
             fold.add(batch)
         return fold.finish().state
 

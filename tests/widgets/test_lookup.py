@@ -135,5 +135,5 @@ def test_of_a_content_of_a_megabyte_only_the_beginning_is_kept(tmp_path):
     user = meshlab.open(tmp_path)["ann"]
     live_through(user, [[[{"Insert": {"id": "a", "content": "x" * 1_000_000}}]]], set())
     lookup = Chapters(user, progress=False)[1].chapter.lookup
-    assert lookup._rows.nbytes + lookup._events.nbytes < 10_000
+    assert lookup._rows.nbytes + lookup._places.nbytes < 10_000
     assert lookup.records(lookup.latest(1, 1), 1)["content"].to_pylist() == ["x" * CUT]
