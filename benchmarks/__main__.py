@@ -21,6 +21,7 @@ from benchmarks import (
     replay,
     threads,
     verify,
+    widgets,
 )
 from benchmarks.inputs import Inputs
 from benchmarks.measure import tell
@@ -39,6 +40,7 @@ WORK: dict[str, Measure] = {
     "checkpoint": checkpoint.measure,
     "migrate": migrate.measure,
     "growth": growth.measure,
+    "widgets": widgets.measure,
 }
 """In the order of the table."""
 

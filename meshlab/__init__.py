@@ -58,5 +58,12 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext meshlab``: the magics ``%wal`` and ``%%wal_sql``, and ``df.wal``."""
+    from meshlab.magics import load
+
+    load(shell)
+
+
 def __dir__() -> list[str]:
     return sorted(__all__)

@@ -5,7 +5,6 @@ The states are compared column by column; only values that differ become text.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshlab.markup import SHOWN, headline, table
 from meshlab.records import FIELDS
 from meshlab.snapshot.state import State, plain_values
 from meshlab.tables.schema import NAME
@@ -25,8 +25,6 @@ DIFF_SCHEMA = pa.schema(
     [("id", pa.string()), ("change", NAME), ("field", pa.string()), ("before", pa.string()), ("after", pa.string())]
 )
 """One row per field that differs; ``before`` and ``after`` are JSON, null where the field is not given."""
-
-_SHOWN = 20
 
 
 class Diff(Tabular):
@@ -40,7 +38,7 @@ class Diff(Tabular):
     def __init__(self, before: State, after: State) -> None:
         self.uid = after.uid
         self.damage = max(before.damage, after.damage)
-        self._table, self.counts = _compare(before.to_arrow(), after.to_arrow())
+        self._table, self.counts = compare(before.to_arrow(), after.to_arrow())
 
     @property
     def fields(self) -> dict[str, int]:
@@ -64,13 +62,8 @@ class Diff(Tabular):
         return f"<Diff of {self.uid}: {self._summary()}>"
 
     def _repr_html_(self) -> str:
-        head = f"<div><b>Diff</b> of <code>{html.escape(self.uid)}</code>: {html.escape(self._summary())}</div>"
-        if not len(self):
-            return head
-        names = "".join(f"<th>{name}</th>" for name in DIFF_SCHEMA.names)
-        rows = "".join(_html_row(row) for row in self._table.slice(0, _SHOWN).to_pylist())
-        more = f"<p>and {len(self) - _SHOWN:,} more</p>" if len(self) > _SHOWN else ""
-        return f"{head}<table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>{more}"
+        rows = (row.values() for row in self._table.slice(0, SHOWN).to_pylist())
+        return headline("Diff of", self.uid, self._summary()) + table(DIFF_SCHEMA.names, rows, len(self))
 
     def _summary(self) -> str:
         told = [f"{count:,} {name}" for name, count in self.counts.items() if count] or ["no difference"]
@@ -84,20 +77,14 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     return {"id": row["id"], "change": row["change"], "field": row["field"], **values}
 
 
-def _html_row(row: dict[str, Any]) -> str:
-    cells = ("" if value is None else str(value) for value in row.values())
-    return "<tr>" + "".join(f"<td>{html.escape(_short(cell))}</td>" for cell in cells) + "</tr>"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 # Comparing
 
 
-def _compare(before: pa.Table, after: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """The rows of a diff, and how many records were added, removed and changed."""
+def compare(before: pa.Table, after: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """What differs between two tables in ``RECORD_SCHEMA``.
+
+    The rows of a diff, in ``DIFF_SCHEMA``, and how many records were added, removed and changed.
+    """
     old, new = before["id"].combine_chunks(), after["id"].combine_chunks()
     place = pc.index_in(new, old)  # where each new record stood
     stays = place.is_valid().to_numpy(zero_copy_only=False)
@@ -115,6 +102,8 @@ def _compare(before: pa.Table, after: pa.Table) -> tuple[pa.Table, dict[str, int
 
 def _whole(records: pa.Table, change: str) -> pa.Table:
     """Every given field of records that came or went."""
+    if not records.num_rows:
+        return DIFF_SCHEMA.empty_table()
     rows: list[Any] = []
     for name in FIELDS[1:]:
         given = np.flatnonzero(records[name].is_valid().to_numpy())
@@ -135,10 +124,10 @@ def _changed(before: pa.Table, after: pa.Table) -> tuple[pa.Table, int]:
     """The fields that differ of records that are in both, and how many records those are."""
     found: dict[tuple[int, str], list[str | None]] = {}
     for name in FIELDS[1:]:
-        rows = np.flatnonzero(_differs(before[name], after[name]))
+        rows = np.flatnonzero(differs(before[name], after[name]))
         pairs = zip(_texts(before[name], rows), _texts(after[name], rows), strict=True)
         found |= {(row, name): list(pair) for row, pair in zip(rows.tolist(), pairs, strict=True)}
-    rows = np.flatnonzero(_differs(before["extra"], after["extra"]))
+    rows = np.flatnonzero(differs(before["extra"], after["extra"]))
     for side, fields in enumerate((_extras(before, rows), _extras(after, rows))):
         for row, texts in fields.items():
             for name, text in texts.items():
@@ -167,7 +156,7 @@ def _table(
     return pa.table([*columns, *sides], names=DIFF_SCHEMA.names).cast(DIFF_SCHEMA)
 
 
-def _differs(before: pa.ChunkedArray, after: pa.ChunkedArray) -> Any:
+def differs(before: pa.ChunkedArray, after: pa.ChunkedArray) -> Any:
     """Per row, whether two columns differ; floats by their bits."""
     one, other = before.combine_chunks(), after.combine_chunks()
     one, other = (side.chunk(0) if isinstance(side, pa.ChunkedArray) else side for side in (one, other))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.errors import NotRestorable
+from meshlab.markup import SHOWN, headline, table
 from meshlab.plan import Planner
 from meshlab.records import FIELDS
 from meshlab.replay import steadily
@@ -72,21 +71,19 @@ class History(Tabular):
         return f"<History of {self.id} of {self.uid}: {self._summary()}>"
 
     def _repr_html_(self) -> str:
-        title = f"<b>History</b> of <code>{html.escape(self.id)}</code> of <code>{html.escape(self.uid)}</code>"
-        names = ("effective_ts", "op", "effect", "fields", "after")
-        head = "".join(f"<th>{name}</th>" for name in names)
-        rows = "".join(_html_row([row[name] for name in names]) for row in self._table.slice(0, 50).to_pylist())
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
-        return f"<div>{title}: {html.escape(self._summary())}</div>{table}"
+        rows = [_cells(row) for row in self._table.slice(0, SHOWN).to_pylist()]
+        return headline("History of", self.id, f"of {self.uid}, {self._summary()}") + table(_IN_BRIEF, rows, len(self))
 
     def _summary(self) -> str:
         there = f"was there in {self.source}" if self.before is not None else f"not there at {self.source}"
         return f"{len(self):,} event{'s' * (len(self) != 1)}, {there}"
 
 
-def _html_row(values: Sequence[Any]) -> str:
-    texts = (", ".join(value) if isinstance(value, list) else "" if value is None else str(value) for value in values)
-    return "<tr>" + "".join(f"<td>{html.escape(text[:200])}</td>" for text in texts) + "</tr>"
+_IN_BRIEF = ("effective_ts", "op", "effect", "fields", "after")
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    return [", ".join(row[name]) if name == "fields" else row[name] for name in _IN_BRIEF]
 
 
 def history(root: Path, uid: str, id: str, *, progress: bool = True) -> History:

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from meshlab.dialects import OPS
 from meshlab.errors import SnapshotError, StorageError
+from meshlab.markup import SHOWN, headline, table
 from meshlab.wal import paths
 from meshlab.wal.commit import Receipt
 from meshlab.wal.lines import DIALECTS
 from meshlab.wal.writer import Durability, Event, Writer
+from meshlab.wording import counted, size_text
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -132,8 +134,15 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        state = f"{len(self)} users" if self.path.is_dir() else "not created yet"
-        return f"<Store {self.path}: {state}>"
+        return f"<Store {self.path}: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        uids = self.users() if self.path.is_dir() else []
+        rows = [[uid, self[uid]._summary(), size_text(_nbytes(self[uid].root))] for uid in uids[:SHOWN]]
+        return headline("Store", str(self.path), self._summary()) + table(("uid", "log", "bytes"), rows, len(uids))
+
+    def _summary(self) -> str:
+        return counted(len(self), "user") if self.path.is_dir() else "not created yet"
 
     def _logs(self, users: Iterable[str] | str | None) -> list[Log]:
         """The logs of the users named, of all when none is."""
@@ -321,12 +330,18 @@ class UserStore:
         }
 
     def __repr__(self) -> str:
-        root = self.root
-        if not root.is_dir():
-            return f"<UserStore {self.uid}: not created yet>"
-        days = paths.segment_days(root)
-        span = f"{len(days)} days, {days[0]} to {days[-1]}" if days else "no segments"
-        return f"<UserStore {self.uid}: {span}>"
+        return f"<UserStore {self.uid}: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        days = paths.segment_days(self.root)[::-1] if self.root.is_dir() else []
+        rows = [[day, size_text(paths.segment_size(self.root, day))] for day in days[:SHOWN]]
+        return headline("User", self.uid, self._summary()) + table(("day", "bytes"), rows, len(days))
+
+    def _summary(self) -> str:
+        if not self.root.is_dir():
+            return "not created yet"
+        days = paths.segment_days(self.root)
+        return f"{counted(len(days), 'day')}, {days[0]} to {days[-1]}" if days else "no segments"
 
     def _existing(self) -> Path:
         return paths.existing_user(self.store.path, self.uid)
@@ -395,10 +410,20 @@ def _counts(column: Any) -> dict[str, int]:
     return {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
 
 
+def _nbytes(root: Path) -> int:
+    """Bytes of the log of a user, by the sizes of its files."""
+    return sum(paths.segment_size(root, day) for day in paths.segment_days(root))
+
+
 def _bar(root: Path, title: str, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
-    total = sum(paths.segment_size(root, day) for day in paths.segment_days(root))
     return tqdm(
-        total=total, desc=title, unit="B", unit_scale=True, delay=1, leave=False, disable=None if progress else True
+        total=_nbytes(root),
+        desc=title,
+        unit="B",
+        unit_scale=True,
+        delay=1,
+        leave=False,
+        disable=None if progress else True,
     )

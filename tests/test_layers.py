@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "meshlab"
 LAYERS = [
     {"errors"},
     {"times", "jsontext", "records", "wording"},
-    {"dialects"},
+    {"dialects", "markup"},
     {"events"},
     {"wal"},
     {"tables"},
@@ -22,7 +22,8 @@ LAYERS = [
     {"vault"},
     {"growth", "migrate", "remote"},
     {"service", "fleet", "plots"},
-    {"widgets", "magics"},
+    {"widgets", "accessor"},
+    {"magics"},
     {"testing"},
     {"cli"},
 ]

@@ -1,6 +1,7 @@
 """Saved notebooks show what a run gives; nbval compares it, but passes over a cell that was never run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,29 @@ def _texts(output):
     for kind, value in output.get("data", {}).items():
         if kind.startswith("text/"):
             yield "".join(value)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_no_state_of_widgets_is_saved(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_every_figure_is_followed_by_its_caption_and_numbered(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    captions = []
+    for cell, after in zip(cells, [*cells[1:], {"source": ""}], strict=True):
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            captions.append("".join(after["source"]))
+    assert captions
+    for number, caption in enumerate(captions, 1):
+        assert caption.startswith(f"*Figure {number}. ")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "".join(part for cell in cells if cell["cell_type"] == "markdown" for part in cell["source"])
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        assert (path.parent / target).exists(), target

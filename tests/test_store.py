@@ -111,7 +111,7 @@ def test_reprs_count_users_and_days_without_opening_a_segment(tmp_path):
     for day in ("20250701", "20250703"):
         (tmp_path / "ann" / f"wal-{day}.log").mkdir(parents=True)
     store = meshlab.open(tmp_path)
-    assert repr(store) == f"<Store {tmp_path}: 1 users>"
+    assert repr(store) == f"<Store {tmp_path}: 1 user>"
     assert repr(store["ann"]) == "<UserStore ann: 2 days, 20250701 to 20250703>"
     (tmp_path / "bob").mkdir()
     assert repr(store["bob"]) == "<UserStore bob: no segments>"

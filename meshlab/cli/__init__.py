@@ -26,6 +26,7 @@ from meshlab.cli import (
     lab,
     load,
     migrate,
+    notebooks,
     repair,
     replay,
     seal,
@@ -85,7 +86,7 @@ COMMANDS = (
     *(append, dump, load, verify, repair, seal),
     *(replay, windows, diff, checkpoint, vacuum, checkpointd),
     *(stats, sql, growth, forecast, simulate),
-    *(migrate, demo, lab),
+    *(migrate, demo, lab, notebooks),
 )
 
 for module in COMMANDS:

@@ -1,4 +1,4 @@
-"""``meshlab lab``: JupyterLab on the notebooks."""
+"""``meshlab lab``: JupyterLab on the notebooks, in a folder of the user's."""
 
 from __future__ import annotations
 
@@ -9,29 +9,50 @@ from pathlib import Path
 
 import click
 
-from meshlab.cli.output import Settings, flush
-from meshlab.cli.sample import repository_folder
-from meshlab.errors import NotFound
+from meshlab.cli import workbench
+from meshlab.cli.output import Settings, flush, say
+from meshlab.errors import NotFound, StorageError
+from meshlab.wording import counted
+
+FIRST = "/lab/tree/notebooks/00_tour.ipynb"
 
 
 @click.command("lab")
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", required=False, default=Path("meshlab-lab"), type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(1, 65535), default=8888, show_default=True, help="The port to try first.")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open a browser window.")
 @click.pass_obj
-def command(settings: Settings, folder: Path | None, port: int, browser: bool) -> None:
-    """Open JupyterLab on the notebooks.
+def command(settings: Settings, folder: Path, port: int, browser: bool) -> None:
+    """Copy the notebooks to a folder of yours and open JupyterLab there.
 
-    FOLDER is where they are, else those that come with meshlab.  It listens on this
+    FOLDER is made when it does not exist  [default: meshlab-lab]; with the notebooks come
+    the samples and documents they refer to.  Files in it that differ from those that come
+    with meshlab are yours: they stay, unless you say otherwise.  Lab listens on this
     machine only (127.0.0.1).  Notebooks see the store given by --store as $MESH_STORE.
     """
-    folder = folder or repository_folder("notebooks")
-    if not folder.is_dir():
-        raise NotFound(f"{folder} is no directory", hint="name a folder with notebooks")
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is no directory", hint="name a folder, which need not exist")
     if find_spec("jupyterlab") is None:
         raise NotFound("JupyterLab is not installed", hint="pip install 'meshlab[lab]'")
+    _fill(folder)
     if settings.store:
         os.environ["MESH_STORE"] = os.path.abspath(settings.store)
-    arguments = ["--ip=127.0.0.1", f"--port={port}", f"--notebook-dir={folder}", *([] if browser else ["--no-browser"])]
+    arguments = ["--ip=127.0.0.1", f"--port={port}", f"--notebook-dir={folder}", f"--LabApp.default_url={FIRST}"]
     flush()
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *arguments, *([] if browser else ["--no-browser"])])
+
+
+def _fill(folder: Path) -> None:
+    """Copy what is missing; what differs only when the user, asked, says so."""
+    bench = workbench.look(folder)
+    workbench.copy(bench.new, folder)
+    if bench.new:
+        say(f"copied {counted(len(bench.new), 'file')} to {folder}")
+    if not bench.differing:
+        return
+    names = [os.path.relpath(target, folder) for _, target in bench.differing]
+    say(f"{counted(len(names), 'file')} in {folder} differ from those that come with meshlab: {', '.join(names[:6])}")
+    if sys.stdin.isatty() and click.confirm("replace them, and lose what was changed?", default=False, err=True):
+        workbench.copy(bench.differing, folder)
+    else:
+        say("they stay as they are")

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from meshlab.errors import MeshlabError
+from meshlab.migrate.bars import Progress, open_bar
 from meshlab.migrate.comparison import (
     CHANGED,
     DUPLICATED,
@@ -73,21 +73,18 @@ class RehearsedUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Audit:
     """Both sides of all users, one user at a time."""
 
-    def __init__(self, plan: Plan, store: Path, results: list[UserResult], progress: bool) -> None:
+    def __init__(self, plan: Plan, store: Path, results: list[UserResult], progress: Progress) -> None:
         self.plan, self.store = plan, store
         self.results = {one.uid: one for one in results}
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
         self.errors: dict[str, str] = {}
         self.after: dict[str, str] = {}
-        self._shown = None if progress else True  # None: only on a terminal or in a notebook
+        self._progress = progress
 
     def run(self) -> tuple[list[RehearsedUser], list[Finding], Counter[str]]:
         """Users, findings and counts."""
-        bar = tqdm(
-            total=2 * self.plan.records, desc="compare", unit=" records", delay=1, leave=False, disable=self._shown
-        )
-        with bar:
+        with open_bar(self._progress, "compare", 2 * self.plan.records, " records") as bar:
             differences = [found for one in self.plan.users if (found := self._compare(one, bar.update)) is not None]
         sorted_out = {one.difference.uid: one for one in sort_out(differences, self._holders)}
         for one in sorted_out.values():

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from tqdm.auto import tqdm
 
 from meshlab.errors import MeshlabError, StorageError, storage_errors
+from meshlab.migrate.bars import Progress, open_bar
 from meshlab.migrate.build import FAILURES, USER, Built, NotProved, Task, build_user, remove_tree
 from meshlab.migrate.estimate import disk_free, disk_needed, useful_jobs
 from meshlab.migrate.journal import (
@@ -62,7 +62,7 @@ def apply(
     jobs: int | None = None,
     limit_rate: float | None = None,
     dry_run: bool = False,
-    progress: bool = True,
+    progress: Progress = True,
     files: Files = REAL_FILES,
     clock: Callable[[], int] = wall_clock,
 ) -> ApplyReport:
@@ -102,7 +102,7 @@ def execute(
     jobs: int | None = None,
     limit_rate: float | None = None,
     dry_run: bool = False,
-    progress: bool = True,
+    progress: Progress = True,
     keep_failed: bool = False,
     files: Files = REAL_FILES,
     clock: Callable[[], int] = wall_clock,
@@ -136,7 +136,7 @@ class _Execution:
         clock: Callable[[], int],
         rate: float | None,
         keep_failed: bool,
-        progress: bool,
+        progress: Progress,
     ) -> None:
         self.plan, self.place, self.files, self.clock = plan, place, files, clock
         self.rate, self.keep_failed, self.progress = rate, keep_failed, progress
@@ -191,9 +191,8 @@ class _Execution:
     def _check_inputs(self, todo: Sequence[PlannedUser], jobs: int | None) -> None:
         """Raise ``PlanStale`` when a file is not what it was: before anybody is moved."""
         total = sum(user.bytes_to_read for user in todo)
-        shown = None if self.progress else True
         with (
-            tqdm(total=total, desc="check", unit="B", unit_scale=True, delay=1, leave=False, disable=shown) as bar,
+            open_bar(self.progress, "check", total) as bar,
             ThreadPoolExecutor(useful_jobs(todo, jobs)) as pool,
         ):
             for _ in pool.map(lambda user: check_fresh(self.plan, user.uid, progress=bar.update), todo):

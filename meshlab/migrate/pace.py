@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from meshlab.errors import MeshlabError
+from meshlab.migrate.bars import Progress, open_bar
 from meshlab.migrate.plan import PlannedUser
 from meshlab.wal.files import REAL_FILES, Files
 
@@ -144,10 +143,8 @@ class PacedFiles(Files):
 class Bar:
     """One bar of bytes over all users; each counts as many as the plan expects of it."""
 
-    def __init__(self, todo: Sequence[PlannedUser], progress: bool) -> None:
-        total = sum(user.bytes_to_write for user in todo)
-        shown = None if progress else True  # None: only on a terminal or in a notebook
-        self._bar = tqdm(total=total, desc="migrate", unit="B", unit_scale=True, delay=1, leave=False, disable=shown)
+    def __init__(self, todo: Sequence[PlannedUser], progress: Progress) -> None:
+        self._bar = open_bar(progress, "migrate", sum(user.bytes_to_write for user in todo))
         self._spent: dict[str, int] = {}
 
     def counter(self, user: PlannedUser) -> Callable[[int], None]:

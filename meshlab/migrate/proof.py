@@ -17,10 +17,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
 from meshlab.dialects import OPS, OTHER
 from meshlab.errors import MeshlabError, PlanRefused, PlanStale, SnapshotError
+from meshlab.migrate.bars import Progress, open_bar
 from meshlab.migrate.build import FAILURES, Digest, digest_of, digest_of_layers, explain
 from meshlab.migrate.estimate import usable_cores
 from meshlab.migrate.execution import is_ours
@@ -109,7 +109,7 @@ def verify(
     plan: Plan | str | os.PathLike[str],
     *,
     jobs: int | None = None,
-    progress: bool = True,
+    progress: Progress = True,
     files: Files = REAL_FILES,
     clock: Callable[[], int] = wall_clock,
 ) -> VerifyReport:
@@ -123,10 +123,8 @@ def verify(
     place = place_of(known.store, known.id)
     journal = Journal(place, files, clock)
     refuse_finished(known, journal)
-    shown = None if progress else True  # None: only on a terminal or in a notebook
-    total = known.bytes_to_read
     with (
-        tqdm(total=total, desc="verify", unit="B", unit_scale=True, delay=1, leave=False, disable=shown) as bar,
+        open_bar(progress, "verify", known.bytes_to_read) as bar,
         ThreadPoolExecutor(jobs or usable_cores()) as pool,
     ):
         found = pool.map(lambda user: verify_user(known, user, place, journal, bar.update), known.users)

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from meshlab.errors import NotFound, PlanRefused
 from meshlab.migrate.audit import Audit, RehearsedUser
+from meshlab.migrate.bars import Progress
 from meshlab.migrate.comparison import CHANGED, DUPLICATED, FAILED, INVENTED, LOST, MISSING, MOVED, STRANGER, Finding
 from meshlab.migrate.documents import read_small_file, replace_file
 from meshlab.migrate.estimate import disk_free, disk_needed, usable_cores, useful_jobs
@@ -198,7 +199,7 @@ def rehearse(
     jobs: int | None = None,
     limit_rate: float | None = None,
     keep: bool = False,
-    progress: bool = True,
+    progress: Progress = True,
     files: Files = REAL_FILES,
     clock: Callable[[], int] = wall_clock,
 ) -> Rehearsal:

@@ -6,39 +6,19 @@ a source or a plan file is escaped: markup, and what is not printable.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meshlab.wording import counted, escape, size_text, span_text
+from meshlab.markup import SHOWN, bullets, headline, safe, table
+from meshlab.wording import counted, size_text, span_text
 
 if TYPE_CHECKING:
     from meshlab.migrate.audit import RehearsedUser
     from meshlab.migrate.plan import Plan, PlannedUser
     from meshlab.migrate.rehearsal import Rehearsal
 
-_SHOWN = 20
-"""Rows of a table in a notebook."""
-
-_LONGEST = 200
-"""Characters of a text in a notebook."""
-
-_GOOD, _BAD = "var(--jp-success-color1, #1b7f3b)", "var(--jp-error-color1, #b00020)"
-_LINE = "var(--jp-border-color2, #bbb)"
-
-
-_AMOUNT = re.compile(r"(?<=\d) (?=(?:[kMGTP]?B|s|m|h|d)\b)")
 _NUMBER = re.compile(r"\d[\d,.]*(?: (?:[kMGTP]?B|s|m|h|d))?")
-
-
-def _safe(text: str) -> str:
-    r"""A text as HTML in which nothing is markup, nothing unprintable is raw, and no number is cut off from its unit.
-
-    >>> print(_safe("<b> \x1b in 5 s"))
-    &lt;b&gt; \x1b in 5&nbsp;s
-    """
-    return _AMOUNT.sub("&nbsp;", html.escape(escape(text)))
 
 
 # Plans --------------------------------------------------------------------------------
@@ -101,10 +81,11 @@ def plan_facts(plan: Plan) -> list[tuple[str, str]]:
 def plan_summary(plan: Plan) -> str:
     """A plan in a notebook: verdict, problems, and the first users."""
     names = ("uid", "kind", "files", "bytes", "records", "to_write", "time", "notes")
-    rows = [_told(row, user) for row, user in zip(plan_rows(plan)[:_SHOWN], plan.users)]
-    parts = [_headline("Plan", plan.short_id, plan.verdict, good=not plan.problems and bool(plan.users))]
-    parts += [_problem_list("problems", plan.problems[:_SHOWN], len(plan.problems))]
-    parts += [_small_table(names, rows, len(plan.users))]
+    rows = [_told(row, user) for row, user in zip(plan_rows(plan)[:SHOWN], plan.users)]
+    problems = [f"{one.where}: {one.what}" + (f" ({one.hint})" if one.hint else "") for one in plan.problems[:SHOWN]]
+    parts = [headline("Plan", plan.short_id, plan.verdict, good=not plan.problems and bool(plan.users))]
+    parts += [bullets(problems, len(plan.problems))]
+    parts += [table(names, ([row[name] for name in names] for row in rows), len(plan.users))]
     return "".join(parts)
 
 
@@ -148,9 +129,9 @@ def _input_cells(plan: Plan) -> Iterable[list[str]]:
 
 
 def _steps(user: PlannedUser) -> str:
-    steps = "".join(f"<li>{_safe(step)}</li>" for step in user.operations)
-    notes = "".join(f"<li>{_safe(note)}</li>" for note in user.notes)
-    return f"<h3>{_safe(user.uid)}</h3><ol>{steps}</ol>" + (f"<ul class='notes'>{notes}</ul>" if notes else "")
+    steps = "".join(f"<li>{safe(step)}</li>" for step in user.operations)
+    notes = "".join(f"<li>{safe(note)}</li>" for note in user.notes)
+    return f"<h3>{safe(user.uid)}</h3><ol>{steps}</ol>" + (f"<ul class='notes'>{notes}</ul>" if notes else "")
 
 
 # Rehearsals ---------------------------------------------------------------------------
@@ -163,13 +144,14 @@ def rehearsal_rows(rehearsal: Rehearsal) -> list[dict[str, Any]]:
 
 def rehearsal_summary(rehearsal: Rehearsal) -> str:
     """A rehearsal in a notebook: verdict, the first findings, and the first users."""
-    findings = [str(one) for one in rehearsal.findings[:_SHOWN]]
+    findings = [str(one) for one in rehearsal.findings[:SHOWN]]
     rows = [
         row | {"bytes_written": size_text(row["bytes_written"]), "seconds": span_text(row["seconds"])}
-        for row in rehearsal.table.slice(0, _SHOWN).to_pylist()
+        for row in rehearsal.table.slice(0, SHOWN).to_pylist()
     ]
-    head = _headline("Rehearsal of plan", rehearsal.plan_id[:16], rehearsal.verdict, good=rehearsal.passed)
-    return head + _list(findings, sum(rehearsal.counts.values())) + _small_table(_FARED, rows, len(rehearsal.users))
+    head = headline("Rehearsal of plan", rehearsal.plan_id[:16], rehearsal.verdict, good=rehearsal.passed)
+    users = table(_FARED, ([row[name] for name in _FARED] for row in rows), len(rehearsal.users))
+    return head + bullets(findings, sum(rehearsal.counts.values())) + users
 
 
 _FARED = ("uid", "records", "lost", "invented", "changed", "duplicated", "moved", "bytes_written", "seconds", "error")
@@ -215,46 +197,7 @@ def _fared_cells(user: RehearsedUser) -> list[str]:
 
 def _rest(rehearsal: Rehearsal) -> str:
     told = ", ".join(f"{count:,} {kind}" for kind, count in rehearsal.counts.items())
-    return f"<p>In all: {_safe(told)}. At most a thousand of each are listed.</p>"
-
-
-# Pieces for notebooks -------------------------------------------------------------------
-
-
-def _headline(what: str, name: str, verdict: str, *, good: bool) -> str:
-    colour = _GOOD if good else _BAD
-    return (
-        f"<div><b>{what}</b> <code>{_safe(name[:80])}</code>: "
-        f"<span style='color:{colour};font-weight:600'>{_safe(_short(verdict))}</span></div>"
-    )
-
-
-def _problem_list(name: str, shown: Sequence[Any], count: int) -> str:
-    return _list([f"{one.where}: {one.what}" + (f" ({one.hint})" if one.hint else "") for one in shown], count)
-
-
-def _list(texts: Sequence[str], count: int) -> str:
-    if not texts:
-        return ""
-    items = "".join(f"<li>{_safe(_short(text))}</li>" for text in texts)
-    more = f"<li>and {count - len(texts):,} more</li>" if count > len(texts) else ""
-    return f"<ul style='margin:.3em 0'>{items}{more}</ul>"
-
-
-def _small_table(names: Sequence[str], rows: Sequence[dict[str, Any]], count: int) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{_safe(name)}</th>" for name in names)
-    cells = ("".join(f"<td>{_safe(_short(str(row[name])))}</td>" for name in names) for row in rows)
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
-    more = f"<p>and {count - len(rows):,} more</p>" if count > len(rows) else ""
-    return (
-        f"<table style='border-top:1px solid {_LINE}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
-    )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return f"<p>In all: {safe(told)}. At most a thousand of each are listed.</p>"
 
 
 # Pieces for pages -----------------------------------------------------------------------
@@ -283,7 +226,7 @@ ul.notes { list-style: none; padding-left: 1rem } .notes li::before { content: "
 
 
 def _page(title: str, body: Iterable[str]) -> str:
-    name = _safe(title)
+    name = safe(title)
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         f"<meta name='viewport' content='width=device-width, initial-scale=1'><title>{name}</title>"
@@ -294,15 +237,15 @@ def _page(title: str, body: Iterable[str]) -> str:
 
 
 def _verdict(text: str, *, good: bool) -> str:
-    return f"<p class='verdict {'good' if good else 'bad'}'>{_safe(text)}</p>"
+    return f"<p class='verdict {'good' if good else 'bad'}'>{safe(text)}</p>"
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    return "<dl>" + "".join(f"<dt>{_safe(name)}</dt><dd>{_safe(text)}</dd>" for name, text in facts) + "</dl>"
+    return "<dl>" + "".join(f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in facts) + "</dl>"
 
 
 def _section(title: str, body: str) -> str:
-    return f"<section><h2>{_safe(title)}</h2>{body}</section>"
+    return f"<section><h2>{safe(title)}</h2>{body}</section>"
 
 
 def _problem_section(title: str, what: str, problems: Sequence[Any]) -> str:
@@ -315,7 +258,7 @@ def _problem_section(title: str, what: str, problems: Sequence[Any]) -> str:
 def _page_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table that fits the page: short cells stay in one line, long ones wrap."""
     numeric = [_is_numeric([row[at] for row in rows]) for at in range(len(names))]
-    head = "".join(f"<th{_class(number=is_number)}>{_safe(name)}</th>" for name, is_number in zip(names, numeric))
+    head = "".join(f"<th{_class(number=is_number)}>{safe(name)}</th>" for name, is_number in zip(names, numeric))
     body = "".join("<tr>" + "".join(map(_page_cell, row, numeric)) + "</tr>" for row in rows)
     kind = " class='wide'" if len(names) > _WIDE else ""
     table = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -339,4 +282,4 @@ _SHORT = 14
 
 
 def _page_cell(text: str, is_number: bool) -> str:
-    return f"<td{_class(short=len(text) <= _SHORT, number=is_number)}>{_safe(text)}</td>"
+    return f"<td{_class(short=len(text) <= _SHORT, number=is_number)}>{safe(text)}</td>"

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from tqdm.auto import tqdm
 
 from meshlab.errors import (
     DamageFound,
@@ -27,6 +26,7 @@ from meshlab.errors import (
     StorageError,
     storage_errors,
 )
+from meshlab.migrate.bars import Progress, open_bar
 from meshlab.migrate.build import FAILURES, digest_of, digest_of_layers, explain, remove_tree
 from meshlab.migrate.execution import is_ours, is_untouched, told_of_stray
 from meshlab.migrate.journal import (
@@ -63,7 +63,7 @@ def roll_back(
     accept: Mapping[str, Collection[str]] | None = None,
     limit_rate: float | None = None,
     dry_run: bool = False,
-    progress: bool = True,
+    progress: Progress = True,
     files: Files = REAL_FILES,
     clock: Callable[[], int] = wall_clock,
 ) -> RollbackReport:
@@ -89,9 +89,8 @@ def roll_back(
             journal.renew()
             paced = PacedFiles(files, Pace(rate=limit_rate, pause=place.pause))
             work = _Rollback(known, place, journal, dict(accept or {}), paced, clock)
-            shown = None if progress else True  # None: only on a terminal or in a notebook
-            with tqdm(known.users, desc="roll back", unit=" users", delay=1, leave=False, disable=shown) as bar:
-                users = [work.run(user) for user in bar]
+            with open_bar(progress, "roll back", len(known.users), " users") as bar:
+                users = [work.run(user, bar.update) for user in known.users]
     return RollbackReport(
         plan_id=known.id, store=known.store, dry_run=dry_run, seconds=time.monotonic() - started, users=users
     )
@@ -191,14 +190,16 @@ class _Rollback:
         self.accept, self.files, self.clock = accept, files, clock
         self.tag = f"{SET_ASIDE}{plan.id[:8]}"
 
-    def run(self, user: PlannedUser) -> RolledBackUser:
-        """Roll one user back; what goes wrong is in the result."""
+    def run(self, user: PlannedUser, told: Callable[[int], object]) -> RolledBackUser:
+        """Roll one user back and tell of it; what goes wrong is in the result."""
         try:
             return self._carry_on(user) or _settled(user, self.place, self.journal) or self._roll_back(user)
         except FAILURES as error:
             with suppress(MeshlabError, OSError):  # if not now, the next run puts the originals back
                 self._take_back(user)
             return _failed(user, error)
+        finally:
+            told(1)
 
     # A rollback that was cut short
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pyarrow as pa
-from tqdm.auto import tqdm
 
 from meshlab.errors import MeshlabError, storage_errors
+from meshlab.migrate.bars import Progress, open_bar
 from meshlab.migrate.build import FAILURES, explain
 from meshlab.migrate.estimate import (
     Sample,
@@ -66,7 +66,7 @@ def make_plan(
     user: str | None = None,
     users: str | os.PathLike[str] | None = None,
     accept: Accept = (),
-    progress: bool = True,
+    progress: Progress = True,
     clock: Callable[[], int] = wall_clock,
 ) -> Plan:
     """Read everything a migration would read, and say what it would do; writes nothing that stays.
@@ -182,13 +182,13 @@ def _unwelcome(store: Path, uid: str) -> str:
 class _Survey:
     """Reads sources one after the other; what each comes to, and what is wrong."""
 
-    def __init__(self, store: Path, progress: bool) -> None:
+    def __init__(self, store: Path, progress: Progress) -> None:
         self.store = store
         self.problems: list[Problem] = []
         self.users: list[PlannedUser] = []
         self.samples: list[Sample] = []
         self.ids = _Ids()
-        self._shown = None if progress else True  # None: only on a terminal or in a notebook
+        self._progress = progress
 
     def read(self, sources: Sequence[Source]) -> None:
         """Hash and read all sources; a problem with one never keeps the others from being planned."""
@@ -196,8 +196,7 @@ class _Survey:
             if wrong := _unwelcome(self.store, one.uid):
                 self._problem(_where(one), wrong, "migrate into another store, or leave this user out")
         total = 2 * sum(_size(path) for one in sources for path in one.paths)
-        bar = tqdm(total=total, desc="plan", unit="B", unit_scale=True, delay=1, leave=False, disable=self._shown)
-        with bar:
+        with open_bar(self._progress, "plan", total) as bar:
             for one in sources:
                 before = bar.n
                 self._read_one(one, bar)

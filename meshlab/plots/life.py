@@ -24,6 +24,8 @@ FIELDS = ("amplitude", "stability")
 """Fields drawn unless others are named; neither has a unit."""
 
 _MARKERS = "osD^v"
+_AROUND = np.timedelta64(1, "h")
+"""What is drawn before and behind a life of one moment."""
 
 
 def plot_life(events: Any, id: str, *, fields: Sequence[str] = FIELDS) -> Plot:
@@ -48,6 +50,8 @@ def plot_life(events: Any, id: str, *, fields: Sequence[str] = FIELDS) -> Plot:
         axes.axvline(moment[row], color="#555555", linestyle="--", linewidth=1)
         _name_delete(axes, moment[row], late=moment[row] - moment[0] > moment[-1] - moment[row])
     axes.set_ylim(bottom=0)
+    if len(moment) and moment[0] == moment[-1]:
+        axes.set_xlim(moment[0] - _AROUND, moment[0] + _AROUND)
     label_ends(axes, ends)
     set_time_axis(axes)
     return Plot(figure, table, f"{' and '.join(fields)} of one memory over effective time")

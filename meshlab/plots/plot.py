@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -11,7 +12,12 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, num2date
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter
+
+from meshlab.markup import short
+from meshlab.times import DAY, SECOND
+from meshlab.wording import escape
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, without the yellow that is lost on white."""
@@ -66,13 +72,21 @@ def new_axes(ylabel: str) -> tuple[Figure, Axes]:
 
 
 def set_time_axis(axes: Axes, *, name: str = "effective time") -> None:
-    """Label the x axis with UTC dates, and hours when it spans less than three days."""
+    """Label the x axis with UTC dates; with hours when it spans less than three days, with seconds below ten minutes."""
     low, high = axes.get_xlim()
-    days = high - low >= 3
+    span = (high - low) * DAY / SECOND
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=7))
-    form = "%Y-%m-%d" if days else "%m-%d %H:%M"
+    form, told = next((form, told) for least, form, told in _TIME_FORMS if span >= least)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: num2date(x).strftime(form)))
-    axes.set_xlabel(f"{name} ({'UTC' if days else 'UTC, month-day and hour:minute'})")
+    axes.set_xlabel(f"{name} (UTC{told})")
+
+
+_TIME_FORMS = (
+    (3 * DAY / SECOND, "%Y-%m-%d", ""),
+    (600, "%m-%d %H:%M", ", month-day and hour:minute"),
+    (0, "%H:%M:%S", ", hour:minute:second"),
+)
+"""Spans in seconds from which on a form is used, and what is said of it."""
 
 
 def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
@@ -91,6 +105,26 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
             annotation_clip=False,
         )
         floor += _NEAREST * (high - low)
+
+
+def drawable(text: str, most: int) -> str:
+    r"""A text of a log as a figure can show it: no formula, at most so many letters, each in the font.
+
+    >>> print(drawable("$x$ and \u4e00", 7), drawable("\u4e00", 7))
+    \$x\$ an… \u4e00
+    """
+    shown = escape(short(text, most))
+    known = _letters()
+    plain = "".join(
+        char if ord(char) in known else char.encode("unicode_escape", "surrogatepass").decode() for char in shown
+    )
+    return plain.replace("$", r"\$")
+
+
+@lru_cache(maxsize=1)
+def _letters() -> frozenset[int]:
+    """The letters of the font that figures use."""
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
 def moments(column: pa.ChunkedArray) -> Any:

@@ -53,7 +53,8 @@ ORPHAN_SCHEMA = pa.schema(
 )
 """Orphans in log order: where the update stands, and the names it gives besides the id."""
 
-_NOTHING, _PARTIAL, _SET, _GONE = range(-1, 3)  # what a row does to its record; from _SET on it resets it
+NOTHING, PARTIAL, SET, GONE = range(-1, 3)  # what a row does to its record; from SET on it resets it
+_SMALL_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 30  # a column of 32-bit strings holds 2 GiB
 
 
@@ -105,23 +106,26 @@ class Fold:
         return Folded(_with_projections(self._state), orphans, self._counts)
 
     def _step(self, *, ordered: bool) -> None:
-        step = _Step(self._state, pa.Table.from_batches(self._waiting, None if self._waiting else _FOLD_SCHEMA))
+        step = Step(self._state, pa.Table.from_batches(self._waiting, None if self._waiting else _FOLD_SCHEMA))
         self._waiting, self._waiting_bytes = [], 0
         self._state = step.state(ordered=ordered)
         self._orphans.append(step.orphan_table())
         self._counts = Counts(*[a + b for a, b in zip(self._counts, step.counts(), strict=True)])
 
 
-class _Step:
+class Step:
     """One fold of a table of events over a table of records.
 
-    Rows count through the records, then the events; ``codes`` maps each to its id.
+    Rows count through the records, then the events; ``codes`` maps each to its id, ``kind``
+    says what it does, ``given`` which events give a field, ``orphans`` lists partial updates
+    of nothing.
     """
 
     def __init__(self, base: pa.Table, events: pa.Table) -> None:
         self.base_rows = base.num_rows
         self.events = events
-        self.wide = base.nbytes + events.nbytes > _CHUNK_BYTES
+        nbytes = base.nbytes + events.nbytes
+        self.small, self.wide = nbytes < _SMALL_BYTES, nbytes > _CHUNK_BYTES
         self.base = base
         self.ops = np.concatenate([np.full(base.num_rows, INSERT, np.int8), _op_codes(events["op"])])
         self.extras = Extras(events["extra"], self.base_rows)
@@ -130,7 +134,7 @@ class _Step:
         self.given = {name: self.given_by_events(name) for name in FIELDS}
         self.kind = self.kinds()
         self.last = np.full(len(firsts) + 1, -1, np.int64)
-        resets = np.flatnonzero(self.kind >= _SET)
+        resets = np.flatnonzero(self.kind >= SET)
         self.last[self.codes[resets]] = resets  # of repeated indices the last assignment stays
         self.orphans = self.find_orphans(firsts)
         self.late = self.find_late()
@@ -166,10 +170,10 @@ class _Step:
 
     def kinds(self) -> Any:
         kinds = _KIND_OF_OP[self.ops]
-        whole = np.flatnonzero(kinds == _PARTIAL)
+        whole = np.flatnonzero(kinds == PARTIAL)
         for name in FIELDS:
             whole = whole[self.given[name][whole - self.base_rows]]
-        kinds[whole] = _SET
+        kinds[whole] = SET
         return kinds
 
     def find_orphans(self, firsts: Any) -> Any:
@@ -177,19 +181,19 @@ class _Step:
 
         Only ids that are ever absent while the log speaks of them can have any.
         """
-        absent = np.append(self.kind[firsts] != _SET, False)
-        absent[self.codes[self.kind == _GONE]] = True
+        absent = np.append(self.kind[firsts] != SET, False)
+        absent[self.codes[self.kind == GONE]] = True
         rows = np.flatnonzero(absent[self.codes])
         rows = rows[np.argsort(self.codes[rows], kind="stable")]
         kind, code = self.kind[rows], self.codes[rows]
-        resets = np.where(kind >= _SET, np.arange(len(rows)), -1)
+        resets = np.where(kind >= SET, np.arange(len(rows)), -1)
         before = np.maximum.accumulate(resets) if len(rows) else resets
-        live = (before >= 0) & (code[before] == code) & (kind[before] == _SET)
-        return np.sort(rows[(kind == _PARTIAL) & ~live])
+        live = (before >= 0) & (code[before] == code) & (kind[before] == SET)
+        return np.sort(rows[(kind == PARTIAL) & ~live])
 
     def find_late(self) -> Any:
         """Partial updates that still count: applied, and no reset of their record follows."""
-        applies = self.kind == _PARTIAL
+        applies = self.kind == PARTIAL
         applies[self.orphans] = False
         rows = np.flatnonzero(applies)
         return rows[rows > self.last[self.codes[rows]]]
@@ -205,15 +209,18 @@ class _Step:
 
     def state(self, *, ordered: bool) -> pa.Table:
         live = np.flatnonzero(self.last >= 0)
-        live = live[self.kind[self.last[live]] == _SET]
+        live = live[self.kind[self.last[live]] == SET]
         ids = self.columns["id"].take(pa.array(self.last[live]))
         if ordered:
             order = sort_ids(ids)
             live, ids = live[order], ids.take(pa.array(order))
         columns = {"id": _narrow(ids, "id"), "extra": _narrow(self.extra(live), "extra")}
         names = FIELDS[1:]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Arrow lets other threads run while it copies
-            columns |= zip(names, pool.map(lambda name: self.taken(name, live), names), strict=True)
+        if self.small:  # threads would take longer to start
+            columns |= {name: self.taken(name, live) for name in names}
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # Arrow lets other threads run while it copies
+                columns |= zip(names, pool.map(lambda name: self.taken(name, live), names), strict=True)
         return pa.table([columns[name] for name in _STATE_SCHEMA.names], schema=_STATE_SCHEMA)
 
     def taken(self, name: str, live: Any) -> pa.ChunkedArray:
@@ -270,7 +277,7 @@ class _Step:
         )
 
 
-_KIND_OF_OP = np.array([_SET, _PARTIAL, _GONE, _NOTHING], np.int8)
+_KIND_OF_OP = np.array([SET, PARTIAL, GONE, NOTHING], np.int8)
 assert (INSERT, UPDATE, DELETE, OTHER) == (0, 1, 2, 3)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -14,12 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.jsontext import json_float
+from meshlab.markup import SHOWN, headline, table
 from meshlab.records import FIELDS
 from meshlab.snapshot.fold import Counts
 from meshlab.tables.tabular import Tabular
 from meshlab.wal.chain import ORIGIN, Cursor
 
 _decode = msgspec.json.decode
+
+_IN_BRIEF = ("id", "amplitude", "stability", "access_count", "vault_status", "content")
+"""What a notebook shows of a memory."""
 
 
 class State(Tabular):
@@ -88,7 +91,10 @@ class State(Tabular):
         return f"<State of {self.uid}: {self._summary()}>"
 
     def _repr_html_(self) -> str:
-        return f"<div><b>State</b> of <code>{html.escape(self.uid)}</code>: {html.escape(self._summary())}</div>"
+        rows = self._table.select(list(_IN_BRIEF)).slice(0, SHOWN // 2).to_pylist()
+        return headline("State of", self.uid, self._summary()) + table(
+            _IN_BRIEF, (row.values() for row in rows), len(self)
+        )
 
     def _summary(self) -> str:
         parts = [f"{len(self):,} live {'memory' if len(self) == 1 else 'memories'}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshlab.markup import headline, table
 from meshlab.records import FIELDS
 from meshlab.tables.load import Load, Log, Moment, Piece, Read, select
 from meshlab.tables.reports import reject_table, segment_table
@@ -102,20 +102,24 @@ class Events(Tabular):
             self.to_arrow()
 
     def __repr__(self) -> str:
-        users = self._loads[0].uid if len(self._loads) == 1 else f"{len(self._loads)} users"
-        if not self._done:
-            return f"<Events of {users}, not read yet>"
-        rows = "" if self._table is None else f" {self._table.num_rows:,} rows,"
-        told = f", {self.damage} damaged or missing pieces (see .rejects)" if self.damage else ""
-        return f"<Events of {users}:{rows} {len(self.schema)} columns{told}>"
+        return f"<Events of {self._users()}{', ' if not self._done else ': '}{self._summary()}>"
 
     def _repr_html_(self) -> str:
-        text = f"<p>{html.escape(repr(self))}</p>"
+        head = headline("Events of", self._users(), self._summary())
         if self._table is None or "op" not in self.schema.names:
-            return text
+            return head
         counts = pc.value_counts(self._table.column("op").cast(pa.string())).to_pylist()
-        rows = "".join(f"<tr><td>{html.escape(row['values'])}</td><td>{row['counts']:,}</td></tr>" for row in counts)
-        return f"{text}<table><thead><tr><th>op</th><th>events</th></tr></thead><tbody>{rows}</tbody></table>"
+        return head + table(["op", "events"], [[row["values"], f"{row['counts']:,}"] for row in counts])
+
+    def _users(self) -> str:
+        return self._loads[0].uid if len(self._loads) == 1 else f"{len(self._loads)} users"
+
+    def _summary(self) -> str:
+        if not self._done:
+            return "not read yet"
+        rows = "" if self._table is None else f"{self._table.num_rows:,} rows, "
+        told = f", {self.damage} damaged or missing pieces (see .rejects)" if self.damage else ""
+        return f"{rows}{len(self.schema)} columns{told}"
 
 
 def _segments(load: Load) -> pa.Table:

@@ -16,11 +16,13 @@ import msgspec
 import pyarrow as pa
 
 from meshlab.errors import MeshlabError
+from meshlab.markup import SHOWN, headline, table
 from meshlab.tables.connection import connect
 from meshlab.tables.events import Events, load_users
 from meshlab.tables.load import Log
 from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA
-from meshlab.tables.tabular import Tabular, to_pandas
+from meshlab.tables.tabular import Tabular
+from meshlab.wording import counted
 
 TABLES = {"events": EVENT_SCHEMA, "rejects": REJECT_SCHEMA, "segments": SEGMENT_SCHEMA}
 
@@ -45,11 +47,15 @@ class Result(Tabular):
         return self._table
 
     def __repr__(self) -> str:
-        return f"<Result: {len(self):,} rows, {self._table.num_columns} columns>"
+        return f"<Result: {self._summary()}>"
 
     def _repr_html_(self) -> str:
-        shown: str = to_pandas(self._table.slice(0, 20)).to_html(index=False)
-        return shown
+        # Columns of a query may share a name, so no row is a dict.
+        columns = [column.to_pylist() for column in self._table.slice(0, SHOWN).columns]
+        return headline("Result", told=self._summary()) + table(self._table.column_names, zip(*columns), len(self))
+
+    def _summary(self) -> str:
+        return f"{counted(len(self), 'row')}, {counted(self._table.num_columns, 'column')}"
 
 
 def query(roots: Sequence[Log | tuple[Path, str]], sql: str, *, progress: bool = True) -> Result:

@@ -69,3 +69,16 @@ def test_every_axis_has_a_name(diff):
     axes = plot_changes(diff).figure.axes[0]
     assert axes.get_ylabel()
     assert axes.get_xlabel() == "memories (number)"
+
+
+def test_a_field_with_a_formula_or_an_emoji_for_a_name_is_drawn_as_text(tmp_path):
+    user = meshlab.open(tmp_path)["ann"]
+    strange = {"$\\frac{$": 1, "\U0001f937\U0001f3fd": 2, "x" * 1000: 3}
+    log = build_log([[{"Insert": {"id": "a"}}], [{"Update": {"id": "a", **strange}}]], per_day=1)
+    log.write(user.root)
+    first = user.events(progress=False).to_arrow()["effective_ts"][0].as_py()
+    plot = plot_changes(user.diff(first, progress=False))
+    assert plot.to_png()[:4] == b"\x89PNG"
+    shown = [label.get_text() for label in plot.figure.axes[0].get_yticklabels()]
+    assert "\\$\\frac{\\$ changed" in shown
+    assert max(map(len, shown)) <= 40
