@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from meshlab.diff import Diff
     from meshlab.history import History
     from meshlab.plan import Window
+    from meshlab.remote.remote import Remote
     from meshlab.snapshot.checkpoint import CheckpointReport
     from meshlab.snapshot.state import State
     from meshlab.snapshot.vacuum import VacuumReport
@@ -102,6 +103,15 @@ class Store:
         from meshlab.tables.sql import query as run
 
         return run(self._logs(users), query, progress=progress)
+
+    def remote(self, url: str) -> Remote:
+        """A bucket to push this store to and to pull users from: ``s3://BUCKET/PREFIX``, ``file:///DIRECTORY``.
+
+        Asks nothing of it yet.  Raises ``RemoteRefused`` for an address of another kind.
+        """
+        from meshlab.remote.remote import Remote
+
+        return Remote(self.path, url)
 
     def close(self) -> None:
         """Close all files this store appends to."""

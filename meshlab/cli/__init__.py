@@ -29,6 +29,7 @@ from meshlab.cli import (
     seal,
     sql,
     stats,
+    sync,
     vacuum,
     verify,
     windows,
@@ -81,7 +82,7 @@ def main(context: click.Context, store: str | None) -> None:
 COMMANDS = (
     *(append, dump, load, verify, repair, seal),
     *(replay, windows, diff, checkpoint, vacuum, checkpointd),
-    *(stats, sql, migrate, demo, lab),
+    *(stats, sql, migrate, sync, demo, lab),
 )
 
 for module in COMMANDS:

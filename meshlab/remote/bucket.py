@@ -221,4 +221,3 @@ _FULL_HINT = "check that disk, its mount and its free space, then run the same c
 def not_found(url: str, key: str) -> NotFound:
     """The error for a key that is not there."""
     return NotFound(f"{url}: there is no object {key}", hint="it was deleted, or never put there whole")
-

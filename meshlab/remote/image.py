@@ -5,7 +5,7 @@ MessagePack map.  Its key ends in their SHA-256, so an image that was changed is
 
 >>> key = ImageKey("ann", 7, "0" * 16, "ab" * 4, "cd" * 32)
 >>> str(key)[:43], parse_image_key(str(key)) == key
-('images/ann/00000007-0000000000000000-abababa', True)
+('images/ann/00000007-0000000000000000-ababab', True)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from meshlab.errors import RemoteDamaged
 from meshlab.snapshot.manifest import HISTORY, LAYERS, RETAIN_DAYS, Accepted, Range
 from meshlab.wal.chain import LONG_AGO, Cursor
 from meshlab.wal.frame import NO_SUM
-from meshlab.wal.paths import SNAPSHOT, segment_day, segment_name
+from meshlab.wal.paths import SNAPSHOT, segment_day
 
 MAGIC, VERSION = b"MESHIMAG", 1
 BLOCK = 8 << 20
@@ -139,8 +139,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         """Where the log stands."""
         return Cursor(self.seq, self.sum, self.effective)
 
-    def keys(self) -> dict[str, Block]:
-        """Every object it needs."""
+    def blocks(self) -> dict[str, Block]:
+        """Every block it needs, by key."""
         return {block_key(self.uid, file.home, block): block for file in self.files for block in file.blocks}
 
 
@@ -189,11 +189,6 @@ def is_layer(name: str) -> bool:
 def layer_digest(name: str) -> str:
     """The SHA-256 in the name of a layer."""
     return Path(name).stem
-
-
-def segment_file(day: str) -> str:
-    """The name of a segment among the files of a user."""
-    return segment_name(day)
 
 
 # Bytes

@@ -124,10 +124,11 @@ def _client(place: Place, seconds: float) -> Any:
         from obstore.store import S3Store
     except ImportError:
         raise RemoteRefused("obstore is not installed", hint="pip install 'meshlab[s3]'") from None
+    settings: dict[str, Any] = dict(place.settings)
     plain = place.settings.get("endpoint", "").startswith("http://")
     return S3Store(
         place.bucket,
-        **place.settings,
+        **settings,
         virtual_hosted_style_request=False,
         client_options={
             "allow_http": plain,
