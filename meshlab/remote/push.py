@@ -41,13 +41,13 @@ from meshlab.wal.files import REAL_FILES, Files, open_regular
 from meshlab.wal.paths import segment_name
 from meshlab.wal.writer import wall_clock
 
-PUSHED, NOTHING, BEHIND, FAILED = "pushed", "nothing new", "behind", "failed"
+PUSHED, TO_PUSH, NOTHING, BEHIND, FAILED = "pushed", "to push", "nothing new", "behind", "failed"
 
 
 class PushedUser(msgspec.Struct, frozen=True, kw_only=True):
     """What a push did for one user, or would do.
 
-    ``status`` is ``pushed``, ``nothing new``, ``behind`` (the bucket has all that is here, and
+    ``status`` is ``pushed`` (``to push`` in a dry run), ``nothing new``, ``behind`` (the bucket has all that is here, and
     more) or ``failed``.  ``forks`` are heads of other lines, whose images are not those of
     this log.  ``blocks`` and ``bytes`` went into the bucket; ``image`` names what stands
     for the user there now, and ``looked_at`` (µs) until when it has everything.
@@ -198,7 +198,7 @@ class _Push:
         same = base.image is not None and not nbytes and sizes.keys() == base.image.by_name.keys()
         return PushedUser(
             uid=self.uid,
-            status=NOTHING if same else PUSHED,
+            status=NOTHING if same else TO_PUSH,
             blocks=blocks,
             bytes=nbytes,
             requests=blocks + (not same),

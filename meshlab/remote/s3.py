@@ -49,10 +49,8 @@ class Place(NamedTuple):
 def parse_url(url: str) -> Place:
     """The place an address names, settings from the environment included.
 
-    >>> parse_url("s3://mesh/backups/?endpoint=http://127.0.0.1:9000")[:2]
-    ('mesh', 'backups/')
-
-    Raises ``RemoteRefused`` for an address that names no bucket, or holds secrets.
+    Raises ``RemoteRefused`` for an address that names no bucket or holds secrets, and
+    without access keys in the environment.
     """
     parts = urlsplit(url)
     given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
@@ -66,6 +64,11 @@ def parse_url(url: str) -> Place:
         for name, variables in _ENVIRONMENT.items()
         if (value := next(filter(None, map(os.environ.get, variables)), None))
     }
+    if "access_key_id" not in found or "secret_access_key" not in found:
+        raise RemoteRefused(
+            f"{url!r}: there are no access keys in the environment",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; nobody else is asked for keys",
+        )
     path = parts.path.strip("/")
     return Place(parts.netloc, f"{path}/" if path else "", {"region": "us-east-1", **found, **given})
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,11 @@ from meshlab.remote.notes import remote_folder
 
 SCRATCH = "scratch"
 _LOCK = "in-use"
+_NEW = ".new-"
+"""What a directory is called until it is locked."""
+
+_ABANDONED = 3600
+"""Seconds after which one that never was belongs to no one."""
 
 
 @contextmanager
@@ -27,10 +33,11 @@ def scratch_folder(store: Path) -> Iterator[Path]:
     with storage_errors("make", parent):
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
-        folder = Path(tempfile.mkdtemp(dir=parent))
-        fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+        made = Path(tempfile.mkdtemp(prefix=_NEW, dir=parent))
+        fd = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX)
+        folder = made.rename(made.with_name(made.name.removeprefix(_NEW)))
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -38,9 +45,11 @@ def scratch_folder(store: Path) -> Iterator[Path]:
 
 
 def _sweep(parent: Path) -> None:
-    """Delete directories that no living process holds; one without a lock is just being made, or empty."""
+    """Delete directories that no living process holds."""
     for folder in parent.iterdir():
         with suppress(OSError):
+            if folder.name.startswith(_NEW) and time.time() - folder.stat().st_mtime < _ABANDONED:
+                continue
             fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

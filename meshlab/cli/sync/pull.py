@@ -19,7 +19,7 @@ from meshlab.cli.units import with_sizes
 from meshlab.wording import size_text
 
 COLUMNS = ("uid", "status", "image", "at", "source", "pieces", "files", "blocks", "bytes", "seconds", "error")
-TABLE_COLUMNS = tuple(name for name in COLUMNS if name not in ("at", "pieces"))
+TABLE_COLUMNS = tuple(name for name in COLUMNS if name not in ("at", "pieces", "error"))
 
 
 @click.command("pull")

@@ -26,6 +26,7 @@ from meshlab.service.priority import give_way
 from meshlab.wording import size_text
 
 COLUMNS = ("uid", "status", "image", "number", "blocks", "bytes", "requests", "seconds", "forks", "error")
+TABLE_COLUMNS = COLUMNS[:-2]
 
 
 @click.command("push")
@@ -88,7 +89,7 @@ def command(
         rows = [plain(user) for user in report.users]
         if fmt == "table":
             rows = with_sizes([{**row, "seconds": round(row["seconds"], 2)} for row in rows], ["bytes"])
-        write_rows(rows, fmt, names=COLUMNS)
+        write_rows(rows, fmt, names=COLUMNS if fmt == "csv" else TABLE_COLUMNS)
     say_errors(report.users)
     _say(report)
     flush()

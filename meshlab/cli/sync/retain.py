@@ -38,7 +38,7 @@ def command(settings: Settings, uids: tuple[str, ...], url: str, days: int | Non
         rows = [plain(user) for user in report.users]
         if fmt == "table":
             rows = with_sizes([{**row, "gone_images": len(row["gone_images"])} for row in rows], ["gone_bytes"])
-        write_rows(rows, fmt, names=COLUMNS)
+        write_rows(rows, fmt, names=COLUMNS if fmt == "csv" else COLUMNS[:-1])
     say_errors(report.users)
     images = sum(len(user.gone_images) for user in report.users)
     blocks, nbytes = (sum(getattr(user, name) for user in report.users) for name in ("gone_blocks", "gone_bytes"))
