@@ -94,24 +94,21 @@ class PatientBucket:
 
     def list(self, prefix: str) -> Iterator[Found]:
         """The objects below a prefix; a list that breaks off begins anew behind what it gave."""
-        last = ""
-
-        def rest() -> Iterator[Found]:
-            return (found for found in self.inner.list(prefix) if found.key > last)
-
-        pages = rest()
+        last, pages = "", None
 
         def page() -> list[Found]:
             nonlocal pages
             try:
+                if pages is None:
+                    pages = (found for found in self.inner.list(prefix) if found.key > last)
                 return list(islice(pages, PAGE))
             except RemoteUnavailable:
-                pages = rest()
+                pages = None
                 raise
 
         while found := self._try("lists", page):
-            last = found[-1].key
             yield from found
+            last = found[-1].key
             if len(found) < PAGE:
                 return
 
