@@ -144,7 +144,7 @@ def test_a_retention_is_cut_at_every_request(tmp_path, way):
         grow(site, step)
         site.push()
         site.later()
-    state, windows = site.state(), span(site)
+    state, windows, before = site.state(), span(site), len(list(site.remote.bucket.list("")))
     points = 0
     for number in range(1, 99):
         aged = site.remote.bucket.inner.copy()
@@ -160,6 +160,7 @@ def test_a_retention_is_cut_at_every_request(tmp_path, way):
         assert restorable(aged, tmp_path / f"healed{number}") == state
         (again,) = healed.remote.retain("ann", days=2, apply=True).users
         assert not again.gone_images and not again.gone_blocks
+        assert len(list(aged.list(""))) < before
         points += 1
         if not faulty.hits:
             break
