@@ -17,6 +17,7 @@ from benchmarks import (
     machine,
     migrate,
     opening,
+    remote,
     replay,
     threads,
     verify,
@@ -37,6 +38,7 @@ WORK: dict[str, Measure] = {
     "replay": replay.measure,
     "checkpoint": checkpoint.measure,
     "migrate": migrate.measure,
+    "remote": remote.measure,
 }
 """In the order of the table."""
 

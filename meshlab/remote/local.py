@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -37,17 +36,14 @@ from meshlab.wal.chain import ORIGIN, Cursor, resumed
 from meshlab.wal.files import Files, open_regular
 from meshlab.wal.lines import Reject, md5_digests
 from meshlab.wal.paths import SNAPSHOT, segment_day, segment_name
-from meshlab.wal.reader import resolve, scan_segment, tail_run
+from meshlab.wal.reader import Part, resolve, scan_segment, tail_run
 from meshlab.wal.verify import is_damage, last_gone
 
 Print = tuple[int, int, int, int]
 """What tells a file from the same file at another time: inode, size, and times of change."""
 
-_FEW = 1 << 20
+FEW = 1 << 20
 """Bytes below which sums are computed one by one."""
-
-_scanning = threading.Lock()
-"""One large scan at a time: each takes many times its stretch in memory."""
 
 
 class Local(NamedTuple):
@@ -182,15 +178,18 @@ def is_manifest(data: bytes) -> bool:
 
 
 def make_durable(local: Local, known: Mapping[str, int], files: Files) -> None:
-    """Return when all that is derived from is on the medium: what ``known`` does not cover, and the names."""
+    """Return when all that is derived from is on the medium: what ``known`` does not cover, and the names in it.
+
+    The name of the user's directory is for the caller, who syncs those of all users at once.
+    """
     grown = [Piece(day, known.get(day, 0), size) for day, size in local.sizes.items() if size > known.get(day, 0)]
     sync_pieces(local.root, grown, files)
     with storage_errors("sync", local.root):
         if local.snapshot is not None:
             files.sync_file(local.root / SNAPSHOT)
-        for folder in (HISTORY, LAYERS):
-            if (local.root / folder).is_dir():
-                files.sync_directory(local.root / folder)
+        for folder in (local.root / HISTORY, local.root / LAYERS, local.root):
+            if folder.is_dir():
+                files.sync_directory(folder)
 
 
 def read_gain(local: Local, image: Image | None, accept: Collection[str]) -> Gained:
@@ -222,17 +221,12 @@ def _gone(local: Local) -> dict[str, tuple[int, bytes]]:
     return {one.segment: (one.seq, one.sum) for one in retired if one.segment not in local.sizes and one.seq}
 
 
-def _scan(root: Path, day: str, start: int, stop: int, cursor: Cursor):  # type: ignore[no-untyped-def]
+def _scan(root: Path, day: str, start: int, stop: int, cursor: Cursor) -> tuple[Part, Cursor]:
     """What a range of a segment holds, and where the log stands behind it."""
-    if stop - start < _FEW:
-        scan = scan_segment(root, day, cursor, offset=start, stop=stop, digests=md5_digests)
-        for _ in scan:
-            pass
-        return scan.part, scan.end
-    with _scanning:
-        scan = scan_segment(root, day, cursor, offset=start, stop=stop, digests=DuckDigests())
-        for _ in scan:
-            pass
+    digests = md5_digests if stop - start < FEW else DuckDigests()
+    scan = scan_segment(root, day, cursor, offset=start, stop=stop, digests=digests)
+    for _ in scan:
+        pass
     return scan.part, scan.end
 
 

@@ -2,7 +2,7 @@
 
     machine                   eight hexadecimal digits that tell machines apart for people
     <mark>/notes/<uid>        the image this machine last pushed or followed, and the prints of the files then
-    <mark>/begun/<uid>        keys of blocks that a push has put and no image names yet
+    <mark>/begun/<uid>        keys of larger blocks that a push has put and no image names yet
     <mark>/proofs/<uid>       how the last proof went
 
 ``<mark>`` tells buckets apart.  A note is believed only when its digest holds.  Without
@@ -30,6 +30,9 @@ from meshlab.wal.paths import PRIVATE
 REMOTE = "remote"
 TRUSTED_SECONDS = 12 * 3600.0
 """For how long a block that was put and not named yet is taken for there: half of what retention waits."""
+
+WORTH_NOTING = 256 << 10
+"""Bytes of a block from which on it is noted: putting a smaller one again costs as little."""
 
 _SUM = 32
 S = TypeVar("S", bound=msgspec.Struct)
@@ -91,6 +94,7 @@ class Notes:
     def __init__(self, store: Path, mark: str) -> None:
         self._folder = remote_folder(store) / mark
         self._mutex = threading.Lock()
+        self._made: set[str] = set()
 
     def note(self, uid: str) -> Note | None:
         """What is remembered of a user; None when nothing is, or it cannot be believed."""
@@ -122,7 +126,7 @@ class Notes:
         """Note that a block was put."""
         path = self._folder / "begun" / uid
         with self._mutex, storage_errors("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make("begun")
             with open(path, "a", encoding="utf-8") as file:
                 file.write(f"{int(time.time())} {key}\n")
 
@@ -138,8 +142,13 @@ class Notes:
         path = self._folder / folder / uid
         data = msgspec.msgpack.encode(value)
         with storage_errors("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(folder)
             _write(path, data + hashlib.sha256(data).digest())
+
+    def _make(self, folder: str) -> None:
+        if folder not in self._made:
+            (self._folder / folder).mkdir(parents=True, exist_ok=True)
+            self._made.add(folder)
 
 
 def _load(path: Path, kind: type[S]) -> S | None:

@@ -12,16 +12,30 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from meshlab.errors import MeshlabError, SnapshotError, StorageError, storage_errors
+from meshlab.remote import notes
 from meshlab.remote.blocks import cuts, requests_for, staying
-from meshlab.remote.image import Block, Image, ImageKey, StoredFile, block_key, is_layer, key_of, layer_digest, pack
+from meshlab.remote.image import (
+    BLOCK,
+    Block,
+    Image,
+    ImageKey,
+    StoredFile,
+    block_key,
+    is_layer,
+    key_of,
+    layer_digest,
+    pack,
+)
 from meshlab.remote.line import AHEAD, FOLLOWED, Head, list_images, standing, true_heads
 from meshlab.remote.local import (
+    FEW,
     Gained,
     Local,
     Print,
@@ -47,9 +61,9 @@ PUSHED, TO_PUSH, NOTHING, BEHIND, FAILED = "pushed", "to push", "nothing new", "
 class PushedUser(msgspec.Struct, frozen=True, kw_only=True):
     """What a push did for one user, or would do.
 
-    ``status`` is ``pushed`` (``to push`` in a dry run), ``nothing new``, ``behind`` (the bucket has all that is here, and
-    more) or ``failed``.  ``forks`` are heads of other lines, whose images are not those of
-    this log.  ``blocks`` and ``bytes`` went into the bucket; ``image`` names what stands
+    ``status`` is ``pushed`` (``to push`` in a dry run), ``nothing new``, ``behind`` (the
+    bucket has all that is here, and more) or ``failed``.  ``forks`` are heads of other
+    lines, whose images are not those of this log.  ``blocks`` and ``bytes`` went into the bucket; ``image`` names what stands
     for the user there now, and ``looked_at`` (µs) until when it has everything.
     """
 
@@ -89,7 +103,7 @@ class Pusher:
         listed: Mapping[str, Sequence[ImageKey]] | None = None,
     ) -> None:
         self.bucket, self.notes, self.lanes, self.machine = bucket, notes, lanes, machine
-        self.listed = listed
+        self.listed, self.tool = listed, tool()
         self.accept, self.dry_run = frozenset(accept), dry_run
         self.files, self.clock, self.progress = files, clock, progress
 
@@ -159,10 +173,9 @@ class _Push:
             return self._estimate(local, base)
         known = {} if base.image is None else {day: file.nbytes for day, file in base.image.segments.items()}
         make_durable(local, known, self.with_.files)
-        gained = read_gain(local, base.image, self.with_.accept)
         same = note.prints if note is not None and base.follows and note.key == str(base.follows[0].key) else {}
         unchanged = {name for name, print_ in seen.items() if same.get(name) == print_}
-        image = self._put_all(local, base, gained, looked_at, unchanged)
+        image = self._put_all(local, base, looked_at, unchanged)
         return self._commit(image, base, seen)
 
     def _nothing(self, note: Note) -> PushedUser:
@@ -207,16 +220,21 @@ class _Push:
 
     # Blocks
 
-    def _put_all(self, local: Local, base: _Base, gained: Gained, looked_at: int, unchanged: set[str]) -> Image:
-        """Put every block that is new; the image that names them all."""
+    def _put_all(self, local: Local, base: _Base, looked_at: int, unchanged: set[str]) -> Image:
+        """Put every block that is new, while what they hold is checked; the image that names them all."""
         before = {} if base.image is None else {file.home: file for file in base.image.files}
+        check = self._check(local, base)
         work = _Blocks(self, before)
         try:
             files = [work.file(name, local.home(name), path, name in unchanged) for name, path in local.others.items()]
-            files += [work.segment(self.root, day, stop) for day, stop in sorted(gained.ends.items())]
+            for day, size in sorted(local.sizes.items()):
+                work.begin_segment(self.root, day, size)
+            gained = check.result()
+            files += [work.end_segment(self.root, day, stop) for day, stop in sorted(gained.ends.items())]
             work.sender.finish()
         except BaseException:
             work.sender.give_up()
+            check.exception()
             raise
         return Image(
             uid=self.uid,
@@ -224,7 +242,7 @@ class _Push:
             number=base.number,
             parents=base.parents,
             looked_at=looked_at,
-            tool=tool(),
+            tool=self.with_.tool,
             files=sorted(files),
             seq=gained.end.seq,
             sum=gained.end.sum,
@@ -236,6 +254,12 @@ class _Push:
             retain_days=local.retain_days,
             accepted=gained.accepted,
         )
+
+    def _check(self, local: Local, base: _Base) -> Future[Gained]:
+        """Whether what the log has gained is sound; found out beside the puts, and known before the image."""
+        known = {} if base.image is None else {day: file.nbytes for day, file in base.image.segments.items()}
+        nbytes = sum(size - known.get(day, 0) for day, size in local.sizes.items())
+        return self.with_.lanes.beside(lambda: read_gain(local, base.image, self.with_.accept), small=nbytes < FEW)
 
     def _commit(self, image: Image, base: _Base, seen: dict[str, Print]) -> PushedUser:
         """Put the image, unless the one before says the same."""
@@ -278,6 +302,7 @@ class _Blocks:
         self.push, self.before = push, before
         self.sender = push.with_.lanes.sender()
         self._put = push.notes.begun(push.uid)
+        self._begun: dict[str, list[Block]] = {}
 
     def file(self, name: str, home: str, path: Path, unchanged: bool) -> StoredFile:
         """A file that is put whole or is there already."""
@@ -296,15 +321,28 @@ class _Blocks:
             )
         return StoredFile(name, home, blocks)
 
-    def segment(self, root: Path, day: str, stop: int) -> StoredFile:
-        """A segment up to a place."""
+    def begin_segment(self, root: Path, day: str, size: int) -> None:
+        """Put the full blocks of a segment, though it may turn out to end before the last of them."""
         name = segment_name(day)
         known = self.before.get(name)
-        kept = staying(known.blocks, stop) if known is not None else []
+        kept = staying(known.blocks, size) if known is not None else []
+        start = kept[-1].stop if kept else 0
+        full = start + (size - start) // BLOCK * BLOCK
+        if full > start:
+            with storage_errors("read", root / name), open(root / name, "rb", opener=open_regular) as file:
+                kept += self._send(file, name, start, full)[0]
+        self._begun[name] = kept
+
+    def end_segment(self, root: Path, day: str, stop: int) -> StoredFile:
+        """Put what is left of a segment up to its end."""
+        name = segment_name(day)
+        known = self.before.get(name)
         if known is not None and known.nbytes >= stop:
             return known
+        kept = [block for block in self._begun[name] if block.stop <= stop]
+        start = kept[-1].stop if kept else 0
         with storage_errors("read", root / name), open(root / name, "rb", opener=open_regular) as file:
-            blocks, _ = self._send(file, name, kept[-1].stop if kept else 0, stop)
+            blocks, _ = self._send(file, name, start, stop)
         return StoredFile(name, name, kept + blocks, ending(root, day, stop))
 
     def _send(self, file: Any, home: str, start: int, stop: int) -> tuple[list[Block], str]:
@@ -323,7 +361,8 @@ class _Blocks:
             key = block_key(push.uid, home, read[0])
             if key not in self._put:
                 push.bucket.put(key, read[1])
-                push.notes.begin(push.uid, key)
+                if len(read[1]) >= notes.WORTH_NOTING:
+                    push.notes.begin(push.uid, key)
                 push.put_sizes.append(len(read[1]))
             push.with_.progress(len(read[1]))
 

@@ -27,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from meshlab.errors import RemoteRefused
+from meshlab.errors import RemoteRefused, storage_errors
 from meshlab.plan import Lsn, moment_of
 from meshlab.remote.bucket import Bucket, FolderBucket
 from meshlab.remote.image import MARKS, ImageKey
@@ -44,7 +44,7 @@ from meshlab.remote.windows import RemoteWindow, windows
 from meshlab.tables.load import Moment
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.paths import check_uid, existing_user, user_ids
-from meshlab.wal.writer import wall_clock
+from meshlab.wal.writer import sync_names, wall_clock
 
 U = TypeVar("U")
 
@@ -121,8 +121,10 @@ class Remote:
         uids = user_ids(self.store) if users is None else _listed(users)
         roots = {uid: existing_user(self.store, uid) for uid in uids}
         with self._reported(dry_run) as told_of, Lanes() as lanes, _bar("push", progress) as bar:
-            mark = self.mark(make=not dry_run)
-            notes = Notes(self.store, mark or "none")
+            if roots and not dry_run:
+                with storage_errors("sync", self.store):
+                    sync_names(next(iter(roots.values())), self._files)  # the names of all users stand in one directory
+            notes = Notes(self.store, self.mark(make=not dry_run) or "none")
             pusher = Pusher(
                 self.bucket,
                 notes,

@@ -31,12 +31,25 @@ class Lanes:
     def __init__(self, connections: int = CONNECTIONS, slots: int = SLOTS) -> None:
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="meshlab-remote")
         self._slots = threading.BoundedSemaphore(slots)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="meshlab-check")
 
     def __enter__(self) -> Lanes:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._aside.shutdown(cancel_futures=True)
+
+    def beside(self, work: Callable[[], R], *, small: bool) -> Future[R]:
+        """Work that goes on beside the requests; one piece at a time, for it takes much memory, unless it is small."""
+        if not small:
+            return self._aside.submit(work)
+        done: Future[R] = Future()
+        try:
+            done.set_result(work())
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     def sender(self) -> Sender:
         """For the blocks of one user."""

@@ -163,11 +163,9 @@ def note_sizes(root: Path, files: Files) -> dict[str, int]:
 
 
 def sync_pieces(root: Path, pieces: Iterable[Piece], files: Files) -> None:
-    """Return when the segments of some pieces, and the names on the way to them, are on the medium."""
+    """Return when the segments of some pieces are on the medium; their names are for the caller."""
     for piece in pieces:
         _sync(root, piece, files)
-    with storage_errors("sync", root):
-        sync_names(root, files)
 
 
 def _sync(root: Path, piece: Piece, files: Files) -> None:
@@ -315,6 +313,8 @@ class _Work:
             if sizes.get(piece.segment, 0) > piece.start  # what came after that look is for the next time
         ]
         sync_pieces(self.root, pieces, self.files)
+        with storage_errors("sync", self.root):
+            sync_names(self.root, self.files)
         return pieces
 
     def _take_stock(

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 STATUSES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
-PASS, HANG, DROP, CUT_REQUEST, CUT_ANSWER, LOST_ANSWER = "pass", "hang", "drop", "cut request", "cut answer", "lost answer"
+PASS, HANG, DROP, CUT_REQUEST, CUT_ANSWER, LOST_ANSWER = (
+    "pass",
+    "hang",
+    "drop",
+    "cut request",
+    "cut answer",
+    "lost answer",
+)
 
 Fault = str | int | tuple[int, str]
 """``PASS`` and its kin, a status, or a status with its code."""
@@ -91,7 +98,9 @@ class Proxy:
         if fault == LOST_ANSWER:
             return False
         if fault == CUT_ANSWER:
-            client.sendall(answer[: len(answer) - max(1, _length(answer) // 2) if _length(answer) else len(answer) // 2])
+            client.sendall(
+                answer[: len(answer) - max(1, _length(answer) // 2) if _length(answer) else len(answer) // 2]
+            )
             return False
         client.sendall(answer)
         return True

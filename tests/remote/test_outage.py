@@ -3,6 +3,7 @@
 import os
 import shutil
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_a_pull_is_cut_at_every_request(pushed, tmp_path, way):
     site, states = pushed
     points = 0
     for at, state in states.items():
-        for number, machine, inner in outages(site, tmp_path / str(at), lambda m: pulled(m, at), **WAYS[way]):
+        for number, machine, inner in outages(site, tmp_path / str(at), partial(pulled, at=at), **WAYS[way]):
             target = machine.path.parent / "new"
             was_hit = machine.remote.bucket.inner.hits
             assert (target / "ann").exists() == (not was_hit), number
@@ -217,7 +218,8 @@ def test_a_pull_is_killed_at_every_file_operation(pushed, tmp_path):
     assert kills > 10
 
 
-def test_an_interrupted_push_does_not_put_again_what_it_has_put(scene, tmp_path):
+def test_an_interrupted_push_does_not_put_again_what_it_has_put(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("meshlab.remote.notes.WORTH_NOTING", 1)
     site, _, after = scene
     inner = copy_of(site.remote.bucket.inner)
     shutil.copytree(site.path, tmp_path / "store")
