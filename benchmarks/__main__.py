@@ -18,6 +18,7 @@ from benchmarks import (
     machine,
     migrate,
     opening,
+    remote,
     replay,
     threads,
     verify,
@@ -41,6 +42,7 @@ WORK: dict[str, Measure] = {
     "migrate": migrate.measure,
     "growth": growth.measure,
     "widgets": widgets.measure,
+    "remote": remote.measure,
 }
 """In the order of the table."""
 

@@ -15,6 +15,10 @@
       PlanRefused        a plan that must not be carried out as it is
         PlanStale        an input is not what it was when the plan was made
       MigrationBusy      another migration works on the same store
+      RemoteError        an object store that is no use as it is
+        RemoteRefused      wrong keys, no such bucket, not allowed: asking again does not help
+        RemoteUnavailable  no answer, or one that says to come back later
+        RemoteDamaged      what is in the bucket is missing or not what was put there
       InternalError      an invariant of meshlab itself does not hold
 
 Each has a message (what, where, expected and found) and a hint (what to do
@@ -139,6 +143,30 @@ class MigrationBusy(MeshlabError):
     """Another migration works on the same store."""
 
     default_hint = "let it end, then try again; nothing was touched"
+
+
+class RemoteError(MeshlabError):
+    """An object store that is no use as it is."""
+
+    default_hint = "the local store is untouched; see docs/remote.md"
+
+
+class RemoteRefused(RemoteError):
+    """The object store said no: asking again does not help."""
+
+    default_hint = "check the address of the bucket, the access keys and what they allow"
+
+
+class RemoteUnavailable(RemoteError):
+    """The object store did not answer, or asked to come back later."""
+
+    default_hint = "check the network and the server, then run the same command again: it goes on where it was"
+
+
+class RemoteDamaged(RemoteError):
+    """Something in the bucket is missing, or is not what was put there."""
+
+    default_hint = "'meshlab sync windows' tells what else can be restored; push from a sound copy to another prefix"
 
 
 class InternalError(MeshlabError):

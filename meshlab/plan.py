@@ -74,10 +74,13 @@ class Span(NamedTuple):
 
 
 class Planner:
-    """Answers for one user, from one look at the log and the snapshots; see ``Timeline``."""
+    """Answers for one user, from one look at the log and the snapshots; see ``Timeline``.
 
-    def __init__(self, root: Path, uid: str, *, past: bool = True) -> None:
-        self.line = Timeline(root, uid, past=past)
+    ``line`` is that look, when it was made elsewhere.
+    """
+
+    def __init__(self, root: Path, uid: str, *, past: bool = True, line: Timeline | None = None) -> None:
+        self.line = Timeline(root, uid, past=past) if line is None else line
         self.uid = uid
         self._past = past
 

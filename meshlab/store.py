@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from meshlab.growth.growth import Growth
     from meshlab.history import History
     from meshlab.plan import Window
+    from meshlab.remote.remote import Remote
     from meshlab.snapshot.checkpoint import CheckpointReport
     from meshlab.snapshot.state import State
     from meshlab.snapshot.vacuum import VacuumReport
@@ -119,6 +120,15 @@ class Store:
         from meshlab.growth.growth import Growth
 
         return Growth(self._logs(users), executor=executor, progress=progress)
+
+    def remote(self, url: str) -> Remote:
+        """A bucket to push this store to and to pull users from: ``s3://BUCKET/PREFIX``, ``file:///DIRECTORY``.
+
+        Asks nothing of it yet.  Raises ``RemoteRefused`` for an address of another kind.
+        """
+        from meshlab.remote.remote import Remote
+
+        return Remote(self.path, url)
 
     def close(self) -> None:
         """Close all files this store appends to."""

@@ -193,7 +193,7 @@ class Timeline:
         for day in segment_days(self.root):
             end, lines = self._covered.get((day, self._again[day]), (0, 0))
             last = next((s.folded for s in reversed(self.steps) if s.piece.segment == day and not s.gone), None)
-            problem = check_range(self.root, last) if last is not None else ""
+            problem = self.look_at(last) if last is not None else ""
             if problem or segment_size(self.root, day) > end:
                 yield Step(Piece(day, end, None, lines + 1), gone=problem)
 
@@ -205,8 +205,12 @@ class Timeline:
         if step.gone or step.folded is None:
             return step.gone
         if index not in self._problems:
-            self._problems[index] = check_range(self.root, step.folded)
+            self._problems[index] = self.look_at(step.folded)
         return self._problems[index]
+
+    def look_at(self, folded: Range) -> str:
+        """Why the bytes of a folded range are not what was folded; empty when they are."""
+        return check_range(self.root, folded)
 
     def pieces(self, start: Start, stop: int | None = None) -> tuple[Piece, ...]:
         """What is to be read behind a start, up to a step."""

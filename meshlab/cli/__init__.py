@@ -33,6 +33,7 @@ from meshlab.cli import (
     simulate,
     sql,
     stats,
+    sync,
     vacuum,
     verify,
     windows,
@@ -86,7 +87,7 @@ COMMANDS = (
     *(append, dump, load, verify, repair, seal),
     *(replay, windows, diff, checkpoint, vacuum, checkpointd),
     *(stats, sql, growth, forecast, simulate),
-    *(migrate, demo, lab, notebooks),
+    *(migrate, sync, demo, lab, notebooks),
 )
 
 for module in COMMANDS:

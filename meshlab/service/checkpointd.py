@@ -340,10 +340,10 @@ class Daemon:
 
 
 @contextmanager
-def daemon_lock(store: Path) -> Iterator[None]:
-    """Hold the store for one daemon.  Raises ``CheckpointBusy`` when another has it."""
+def daemon_lock(store: Path, name: str = LOCK, what: str = "checkpoint daemon") -> Iterator[None]:
+    """Hold the store for one daemon of a kind.  Raises ``CheckpointBusy`` when another has it."""
     user_ids(store)
-    path = store / PRIVATE / LOCK
+    path = store / PRIVATE / name
     with storage_errors("create", path):
         path.parent.mkdir(exist_ok=True)
         fd = open_regular(path, os.O_RDWR | os.O_CREAT)
@@ -353,7 +353,7 @@ def daemon_lock(store: Path) -> Iterator[None]:
         except BlockingIOError:
             other = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
             raise CheckpointBusy(
-                f"{store} has a checkpoint daemon already (process {other})",
+                f"{store} has a {what} already (process {other})",
                 hint="one daemon serves a whole store: stop that one first",
             ) from None
         os.ftruncate(fd, 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -152,6 +152,38 @@ def wal_lock(root: Path, files: Files) -> Iterator[LockFile]:
         lock.close()
 
 
+def note_sizes(root: Path, files: Files) -> dict[str, int]:
+    """The sizes of all segments, noted while no writer is in the middle of a frame.  Raises ``WalPoisoned``."""
+    with wal_lock(root, files) as lock:
+        poison = lock.read()[1]
+        sizes = {day: segment_size(root, day) for day in segment_days(root)}
+    if poison is not None:
+        raise WalPoisoned(f"{root}: a write or sync of {segment_name(poison.segment)} failed")
+    return sizes
+
+
+def sync_pieces(root: Path, pieces: Iterable[Piece], files: Files) -> None:
+    """Return when the segments of some pieces are on the medium; their names are for the caller."""
+    for piece in pieces:
+        _sync(root, piece, files)
+
+
+def _sync(root: Path, piece: Piece, files: Files) -> None:
+    """Sync a segment.  When that fails the page cache may lie, so nobody goes on before it is written anew."""
+    path = root / segment_name(piece.segment)
+    with storage_errors("sync", path):
+        fd = files.open(path, os.O_RDONLY)
+        try:
+            files.sync(fd)
+        except OSError:
+            with wal_lock(root, files) as lock:
+                found, known = Poison(piece.segment, piece.start), lock.read()[1]
+                lock.write_poison(min(found, known) if known else found)
+            raise
+        finally:
+            files.close(fd)
+
+
 class _Work:
     """One checkpoint under way."""
 
@@ -274,36 +306,16 @@ class _Work:
 
     def _note_ends(self, before: Manifest) -> list[Piece]:
         """How far the log goes, noted while no writer is in the middle of a frame; then on the medium."""
-        with wal_lock(self.root, self.files) as lock:
-            poison = lock.read()[1]
-            sizes = {day: segment_size(self.root, day) for day in segment_days(self.root)}
-        if poison is not None:
-            raise WalPoisoned(f"{self.root}: a write or sync of {segment_name(poison.segment)} failed")
+        sizes = note_sizes(self.root, self.files)
         pieces = [
             piece._replace(stop=sizes[piece.segment])
             for piece in rest(self.root, before)
             if sizes.get(piece.segment, 0) > piece.start  # what came after that look is for the next time
         ]
-        for piece in pieces:
-            self._sync(piece)
+        sync_pieces(self.root, pieces, self.files)
         with storage_errors("sync", self.root):
             sync_names(self.root, self.files)
         return pieces
-
-    def _sync(self, piece: Piece) -> None:
-        """Sync a segment.  When that fails the page cache may lie, so nobody goes on before it is written anew."""
-        path = self.root / segment_name(piece.segment)
-        with storage_errors("sync", path):
-            fd = self.files.open(path, os.O_RDONLY)
-            try:
-                self.files.sync(fd)
-            except OSError:
-                with wal_lock(self.root, self.files) as lock:
-                    found, known = Poison(piece.segment, piece.start), lock.read()[1]
-                    lock.write_poison(min(found, known) if known else found)
-                raise
-            finally:
-                self.files.close(fd)
 
     def _take_stock(
         self, before: Manifest, pieces: list[Piece], events: Events

@@ -1,0 +1,168 @@
+"""Retention in the bucket: what no moment of the window needs goes.
+
+An image goes when it is no head and the images that stay lead to every moment of the
+window that all of them led to.  Then go the blocks no image names.  Images go first, so
+what is left is whole at every moment.  For pushes under way blocks that are younger than
+a day, by the clock of the bucket, stay, and so do images that were heads until lately.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from meshlab.errors import MeshlabError
+from meshlab.remote.image import Image, ImageKey, data_prefix, images_prefix, parse_image_key
+from meshlab.remote.line import Head, get_image, heads
+from meshlab.remote.patience import PatientBucket
+from meshlab.remote.windows import covers, last_moment, line_of, not_there, windows_of
+from meshlab.snapshot.checkpoint import LONGEST_RETENTION
+from meshlab.times import DAY, from_datetime
+from meshlab.wal.chain import LONG_AGO
+from meshlab.wal.writer import wall_clock
+
+YOUNG = DAY
+"""Blocks younger than this stay (µs): twice as long as a push trusts those it has put and not named."""
+
+Interval = tuple[int, int]
+"""The first and the last of some moments (µs)."""
+
+
+class RetainedUser(msgspec.Struct, frozen=True, kw_only=True):
+    """What retention did for one user, or would do.
+
+    Moments from ``cutoff`` (µs) on stay restorable as far as they are.  ``images`` and
+    ``blocks`` are those that stay, the others with ``gone_`` those that go.
+    """
+
+    uid: str
+    cutoff: int = 0
+    images: int = 0
+    gone_images: list[str] = []
+    blocks: int = 0
+    gone_blocks: int = 0
+    gone_bytes: int = 0
+    young_blocks: int = 0
+    applied: bool = False
+    error: str = ""
+    hint: str = ""
+
+
+class Keeper:
+    """Retention for the users of one bucket."""
+
+    def __init__(
+        self,
+        bucket: PatientBucket,
+        *,
+        days: int | None = None,
+        apply: bool = False,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        """Raises ``MeshlabError`` for a number of days that is none."""
+        if days is not None and not 0 <= days <= LONGEST_RETENTION:
+            raise MeshlabError(
+                f"a retention of {days!r} days is none", hint=f"give whole days, from 0 to {LONGEST_RETENTION}"
+            )
+        self.bucket, self.days, self.apply, self.clock = bucket, days, apply, clock
+
+    def retain(self, uid: str) -> RetainedUser:
+        """Retention for one user; what is wrong is in the result."""
+        try:
+            return self._retain(uid)
+        except MeshlabError as error:
+            return RetainedUser(uid=uid, error=error.message, hint=error.hint)
+
+    def _retain(self, uid: str) -> RetainedUser:
+        # Blocks before images: what is put meanwhile is not among them, or younger than all of them.
+        blocks = list(self.bucket.list(data_prefix(uid)))
+        put = {key: one.modified for one in self.bucket.list(images_prefix(uid)) if (key := parse_image_key(one.key))}
+        if not put:
+            raise not_there(self.bucket, uid)
+        now = max(*(one.modified for one in blocks), *put.values(), LONG_AGO)
+        keys = sorted(put)
+        known = {key: get_image(self.bucket, key) for key in keys}
+        cutoff = self._cutoff(known.values())
+        stay = {key for key in keys if now - put[key] <= YOUNG} | _followed_lately(put, now)
+        for head in heads(keys):
+            stay |= self._needed([Head(key, known[key]) for key in line_of(keys, head)], cutoff)
+        named = {name for key in stay for name in known[key].blocks()}
+        unnamed = [one for one in blocks if one.key not in named]
+        doomed = [one for one in unnamed if now - one.modified > YOUNG]
+        gone = [key for key in keys if key not in stay]
+        if self.apply:
+            self.bucket.delete(map(str, gone))
+            self.bucket.delete(one.key for one in doomed)
+        return RetainedUser(
+            uid=uid,
+            cutoff=cutoff,
+            images=len(stay),
+            gone_images=[key.short for key in gone],
+            blocks=len(blocks) - len(doomed),
+            gone_blocks=len(doomed),
+            gone_bytes=sum(one.nbytes for one in doomed),
+            young_blocks=len(unnamed) - len(doomed),
+            applied=self.apply,
+        )
+
+    def _cutoff(self, images: Iterable[Image]) -> int:
+        """The beginning of the window: counted back from the clock or the newest event, whichever is earlier."""
+        newest = max(images, key=lambda image: (image.number, image.effective))
+        days = newest.retain_days if self.days is None else self.days
+        known = [self.clock(), last_moment(newest)]
+        known += [newest.effective] if newest.effective > LONG_AGO else []
+        return min(known) - days * DAY
+
+    def _needed(self, line: Sequence[Head], cutoff: int) -> set[ImageKey]:
+        """Of a line, newest first, the head and what leads to moments of the window that those before do not."""
+        kept: list[Head] = []
+        reached: list[Interval] = []
+        for head in line:
+            if kept and any(covers(one.image, head.image) for one in kept):
+                continue
+            mine = self._moments(head, cutoff)
+            if not kept or not is_within(mine, reached):
+                kept.append(head)
+                reached = joined([*reached, *mine])
+        return {head.key for head in kept}
+
+    def _moments(self, head: Head, cutoff: int) -> list[Interval]:
+        """The moments of the window that an image leads to."""
+        found = []
+        for window in windows_of(self.bucket, head.key, head.image):
+            start = LONG_AGO if window.start is None else from_datetime(window.start)
+            end = from_datetime(window.end)
+            if end >= cutoff:
+                found.append((max(start, cutoff), end))
+        return joined(found)
+
+
+def _followed_lately(put: Mapping[ImageKey, int], now: int) -> set[ImageKey]:
+    """The images that were heads until lately: a push may still be going on from one."""
+    followed = {key.parent for key, moment in put.items() if now - moment <= YOUNG}
+    return {key for key in put if key.short in followed}
+
+
+def joined(intervals: Iterable[Interval]) -> list[Interval]:
+    """The same moments, in order, as few intervals as can be.
+
+    >>> joined([(5, 9), (1, 3), (4, 4), (20, 30)])
+    [(1, 9), (20, 30)]
+    """
+    found: list[Interval] = []
+    for start, end in sorted(intervals):
+        if found and start <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((start, end))
+    return found
+
+
+def is_within(intervals: Iterable[Interval], whole: Sequence[Interval]) -> bool:
+    """Whether every moment of some intervals is one of others, which are ``joined``.
+
+    >>> is_within([(2, 3)], [(1, 9)]), is_within([(2, 12)], [(1, 9)])
+    (True, False)
+    """
+    return all(any(low <= start and end <= high for low, high in whole) for start, end in intervals)

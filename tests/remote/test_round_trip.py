@@ -1,0 +1,216 @@
+"""What was pushed comes back: every byte, every state, every moment."""
+
+import json
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import meshlab
+from meshlab.errors import NotRestorable
+from meshlab.remote.bucket import FolderBucket, MemoryBucket
+from meshlab.remote.remote import Remote
+from meshlab.times import format_time
+
+from .sites import LONG, NOON, SECOND, Site, eventful, files_of, hash_of, insert, update
+
+SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
+PHASE1 = sorted(path.name for path in (SAMPLES / "phase1").iterdir() if path.is_dir())
+EXPECTED = Path(__file__).resolve().parents[1] / "data" / "phase1-expected.json"
+
+
+def round_trip(store, bucket, tmp_path):
+    """Push all users of a store, pull them into another."""
+    assert {user.status for user in Remote(store, bucket).push(progress=False).users} == {"pushed"}
+    report = Remote(tmp_path / "copy", bucket).pull(progress=False)
+    assert {user.status for user in report.users} == {"pulled"}, [user.error for user in report.users]
+    return tmp_path / "copy"
+
+
+def test_the_sample_store_comes_back_byte_for_byte(tmp_path, bucket):
+    shutil.copytree(SAMPLES / "store", tmp_path / "store")
+    store = meshlab.open(tmp_path / "store")
+    store["ada"].checkpoint(progress=False)
+    store["bela"].seal()
+    copy = round_trip(tmp_path / "store", bucket, tmp_path)
+    assert meshlab.open(copy).users() == store.users()
+    for uid in store.users():
+        assert files_of(copy / uid) == files_of(tmp_path / "store" / uid)
+        assert hash_of(copy / uid) == hash_of(tmp_path / "store" / uid)
+
+
+def test_the_users_of_phase_1_come_back_before_and_after_their_upgrade(tmp_path):
+    shutil.copytree(SAMPLES / "phase1", tmp_path / "store", ignore=shutil.ignore_patterns("mesh_snapshot.bin"))
+    store = meshlab.open(tmp_path / "store")
+    before = round_trip(tmp_path / "store", MemoryBucket(), tmp_path / "before")
+    for uid in store.users():
+        assert files_of(before / uid) == files_of(tmp_path / "store" / uid)
+        store[uid].checkpoint(upgrade=True, progress=False)
+        store[uid].append({"Insert": {"id": "after the upgrade"}})
+    after = round_trip(tmp_path / "store", MemoryBucket(), tmp_path / "after")
+    assert store.users() == PHASE1
+    for uid in store.users():
+        assert files_of(after / uid) == files_of(tmp_path / "store" / uid)
+        assert hash_of(after / uid) == hash_of(tmp_path / "store" / uid)
+    expected = json.loads(EXPECTED.read_text())
+    for uid, records in expected.items():
+        restored = meshlab.open(after)[uid].state(progress=False)
+        assert restored.get("after the upgrade") is not None
+        assert len(restored) == len(records) + 1
+
+
+def test_a_restored_user_goes_on_where_the_log_was(tmp_path):
+    site = Site(tmp_path / "store", MemoryBucket())
+    site.append(insert("m1"))
+    site.push()
+    other = Site(tmp_path / "copy", site.remote.bucket.inner, now=site.now)
+    other.pull()
+    receipt = other.append(update("m1", amplitude=0.5))
+    assert receipt.last_seq == 2
+    assert meshlab.open(other.path)["ann"].verify(progress=False).damage == []
+    assert other.push().status == "pushed"
+    assert site.push().status == "nothing new"
+    site.append(insert("m2"))
+    assert site.push().status == "pushed"
+    assert site.push().forks
+
+
+@pytest.mark.parametrize("seed", [7])
+def test_ten_moments_of_the_sample_store_are_those_of_the_original(tmp_path, seed):
+    shutil.copytree(SAMPLES / "store", tmp_path / "store")
+    store = meshlab.open(tmp_path / "store")
+    store["ada"].checkpoint(progress=False)
+    bucket = MemoryBucket()
+    Remote(store.path, bucket).push("ada", progress=False)
+    moments = store["ada"].events(columns=["effective_ts"], progress=False).to_arrow()["effective_ts"].cast("int64")
+    random = Random(seed)
+    chosen = sorted(random.sample(moments.to_pylist(), 8) + [moments[0].as_py() - 1, moments[-1].as_py()])
+    for at in chosen:
+        folder = tmp_path / str(at)
+        (user,) = Remote(folder, bucket).pull("ada", at=at, progress=False).users
+        assert user.status == "pulled", user
+        assert hash_of(folder / "ada") == hash_of(store.path / "ada", at), format_time(at)
+        assert meshlab.open(folder)["ada"].verify(progress=False).damage == []
+    print(f"seed {seed}: {len(chosen)} moments of ada")
+
+
+def test_every_moment_of_a_life_with_checkpoints_and_a_vacuum_comes_back(tmp_path):
+    site = Site(tmp_path / "store", MemoryBucket())
+    told = []
+    for step, (moment, state) in enumerate(eventful(site, 16)):
+        told.append((moment, state))
+    site.push()
+    windows = site.remote.windows("ann")
+    assert windows[-1].hole_before
+    restored = 0
+    for number, (moment, state) in enumerate(told):
+        copy = Site(tmp_path / str(number), site.remote.bucket.inner)
+        user = copy.pull(at=moment)
+        try:
+            assert site.state(at=moment) == state
+        except NotRestorable:
+            assert user.kind == "NotRestorable", user
+            continue
+        assert user.status == "pulled", user
+        assert copy.state() == state
+        restored += 1
+    print(f"{restored} of {len(told)} moments, the others retired by the vacuum")
+    assert 4 <= restored < len(told)
+
+
+def test_moments_that_a_vacuum_has_retired_come_from_an_older_image(tmp_path):
+    site = Site(tmp_path / "store", MemoryBucket())
+    told = []
+    for step in range(16):
+        told += eventful_step(site, step)
+        site.push()
+    for number, (moment, state) in enumerate(told):
+        copy = Site(tmp_path / str(number), site.remote.bucket.inner)
+        user = copy.pull(at=moment)
+        assert (user.status, copy.state()) == ("pulled", state), (number, user)
+    with pytest.raises(NotRestorable):
+        site.state(at=told[0][0])
+
+
+def eventful_step(site, step):
+    from .sites import grow
+
+    grow(site, step)
+    return [(site.now, site.state())]
+
+
+def test_a_place_in_the_log_comes_back_and_one_inside_a_batch_does_not(tmp_path):
+    site = Site(tmp_path / "store", MemoryBucket())
+    site.append(insert("m1"))
+    batch = site.append(insert("m2"), insert("m3"), insert("m4"))
+    site.append(insert("m5"))
+    site.push()
+    events = meshlab.open(site.path)["ann"].events(columns=["segment", "offset"], progress=False).to_pylist()
+    places = [f"{event['segment']}:{event['offset']}" for event in events]
+    ids = {0: ["m1"], 3: ["m1", "m2", "m3", "m4"], 4: ["m1", "m2", "m3", "m4", "m5"]}
+    for number, place in enumerate(places):
+        copy = Site(tmp_path / str(number), site.remote.bucket.inner)
+        user = copy.pull(at=place)
+        if number in ids:
+            assert [record["id"] for record in meshlab.open(copy.path)["ann"].state().to_pylist()] == ids[number]
+        else:
+            assert (user.status, user.kind) == ("failed", "NotRestorable"), batch
+            assert "inside a batch" in user.error
+            assert not copy.root.exists()
+
+
+def test_a_moment_after_the_last_push_is_not_restorable(tmp_path):
+    site = Site(tmp_path / "store", MemoryBucket())
+    site.append(insert("m1"))
+    site.push()
+    copy = Site(tmp_path / "copy", site.remote.bucket.inner)
+    assert "after the last push" in copy.pull(at=site.now + 1).error
+    assert copy.pull(at=site.now).status == "pulled"
+
+
+def test_late_lines_by_a_program_without_the_lock_keep_their_place(tmp_path):
+    site = Site(tmp_path / "store", MemoryBucket())
+    site.append(insert("m1", amplitude=0.1))
+    first = site.root / "wal-20250707.log"
+    site.later()
+    site.append(insert("m2"))
+    site.checkpoint()
+    with first.open("ab") as log:
+        log.write(b'{"Update":{"id":"m1","amplitude":0.9}}\n')
+    site.append(update("m2", amplitude=0.2))
+    site.checkpoint()
+    site.push()
+    copy = Site(tmp_path / "copy", site.remote.bucket.inner)
+    copy.pull()
+    assert copy.state() == site.state()
+    assert files_of(copy.root) == files_of(site.root)
+    for number, window in enumerate(meshlab.open(site.path)["ann"].windows()):
+        at = window.start or NOON + 2 * SECOND
+        old = Site(tmp_path / f"at{number}", site.remote.bucket.inner)
+        assert old.pull(at=at).status == "pulled"
+        assert old.state() == site.state(at=at)
+
+
+def test_a_large_file_goes_in_blocks_and_comes_back(tmp_path, monkeypatch):
+    for module in ("image", "blocks"):
+        monkeypatch.setattr(f"meshlab.remote.{module}.BLOCK", 1000)
+    site = Site(tmp_path / "store", MemoryBucket())
+    site.append(*[insert(f"m{number}", LONG) for number in range(40)])
+    site.checkpoint()
+    site.append(insert("m40", LONG))
+    assert site.push().blocks > 15
+    assert max(found.nbytes for found in site.remote.bucket.list("data/")) == 1000
+    copy = Site(tmp_path / "copy", site.remote.bucket.inner)
+    assert copy.pull().status == "pulled"
+    assert files_of(copy.root) == files_of(site.root)
+
+
+def test_the_store_has_a_door_to_its_bucket(tmp_path):
+    (tmp_path / "bucket").mkdir()
+    store = meshlab.open(tmp_path / "store")
+    store["ann"].append({"Insert": {"id": "m1"}})
+    remote = store.remote(str(tmp_path / "bucket"))
+    assert [user.status for user in remote.push(progress=False).users] == ["pushed"]
+    assert remote.users() == ["ann"]
+    assert isinstance(remote.bucket.inner, FolderBucket)
