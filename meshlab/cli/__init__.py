@@ -27,6 +27,7 @@ from meshlab.cli import (
     repair,
     replay,
     seal,
+    serve,
     sql,
     stats,
     vacuum,
@@ -80,7 +81,7 @@ def main(context: click.Context, store: str | None) -> None:
 
 COMMANDS = (
     *(append, dump, load, verify, repair, seal),
-    *(replay, windows, diff, checkpoint, vacuum, checkpointd),
+    *(replay, windows, diff, checkpoint, vacuum, checkpointd, serve),
     *(stats, sql, migrate, demo, lab),
 )
 
