@@ -141,13 +141,23 @@ class Metrics:
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
-        shapes = self._shapes[name]
         with self._mutex:
-            shape = shapes.get(labels)
-            if shape is None:
-                shape = shapes[labels] = _Shape(len(BY_NAME[name].buckets) + 1)
-            shape.counts[bisect_left(BY_NAME[name].buckets, value)] += 1
-            shape.total += value
+            self._shape(name, labels).put(value)
+
+    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request and its time; in one, because it is done for each."""
+        labels = (route, method, str(status))
+        counts = self._counts["meshlab_requests_total"]
+        with self._mutex:
+            counts[labels] = counts.get(labels, 0.0) + 1.0
+            self._shape("meshlab_request_seconds", (route,)).put(seconds)
+
+    def _shape(self, name: str, labels: tuple[str, ...]) -> _Shape:
+        shapes = self._shapes[name]
+        shape = shapes.get(labels)
+        if shape is None:
+            shape = shapes[labels] = _Shape(BY_NAME[name].buckets)
+        return shape
 
     def feed(self, name: str, reading: Callable[[], Reading]) -> None:
         """Where the value of a gauge, or of a counter that is kept elsewhere, comes from."""
@@ -204,11 +214,16 @@ class Metrics:
 class _Shape:
     """A histogram: how many values in each bucket, and their sum."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("_bounds", "counts", "total")
 
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * buckets
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+
+    def put(self, value: float) -> None:
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
 
 
 def _buckets(bounds: tuple[float, ...], counts: list[int]) -> list[Any]:

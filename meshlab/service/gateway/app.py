@@ -18,12 +18,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from meshlab.errors import InternalError, MeshlabError
-from meshlab.service.gateway.access import AccessLog
+from meshlab.service.gateway.access import AccessLog, Line
 from meshlab.service.gateway.admission import Admission, Limits
-from meshlab.service.gateway.answers import Answer, json_answer, refusal
+from meshlab.service.gateway.answers import Answer, json_answer, receipt_answer, refusal
 from meshlab.service.gateway.appends import Appends
 from meshlab.service.gateway.assets import BRIDGE, bridge_answer
 from meshlab.service.gateway.auth import METRICS, Tokens
+from meshlab.service.gateway.direct import WAL
 from meshlab.service.gateway.exchange import Disconnected, Exchange, Receive, Scope, Send
 from meshlab.service.gateway.health import is_full, lacks_space, shortcomings
 from meshlab.service.gateway.lanes import Lanes
@@ -36,7 +37,6 @@ from meshlab.service.metrics import Metrics
 from meshlab.service.survey import Survey
 from meshlab.store import Store
 
-WAL = "/api/mesh/wal"
 _MEND_EVERY = 1.0
 _LOOK_EVERY = 15.0
 """Seconds between two tries to open logs in trouble, and between two looks at the store's files."""
@@ -88,12 +88,13 @@ class Gateway:
         except Disconnected:
             exchange.status = 499
         finally:
+            del scope["exchange"]
             exchange.give_back(self._admission)
             self._note(exchange)
 
     async def _exchange(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         scope = exchange.scope
-        handler = None if self.options.origins else self._routes.get((scope["method"], scope["path"]))
+        handler = None if not self.answers_directly else self._routes.get((scope["method"], scope["path"]))
         if handler is None:
             await self._app(scope, receive, send)
             return
@@ -107,19 +108,50 @@ class Gateway:
     async def _answer(self, exchange: Exchange, handler: Handler) -> Answer | Stream:
         """What a route answers, errors included."""
         try:
-            check_origin(exchange, self.options.origins, self.options.hosts if self.tokens.is_open else None)
+            self._check_origin(exchange)
             return await handler(exchange)
         except MeshlabError as error:
             return self._refuse(exchange, error)
         except (Disconnected, asyncio.CancelledError):
             raise
         except Exception as error:
-            self._logger.error("defect", exc_info=error, extra={"fields": {"path": exchange.scope["path"]}})
-            return self._refuse(exchange, InternalError("the gateway failed"))
+            return self._defect(exchange, error)
+
+    def _check_origin(self, exchange: Exchange) -> None:
+        check_origin(exchange, self.options.origins, self.options.hosts if self.tokens.is_open else None)
+
+    def _defect(self, exchange: Exchange, error: Exception) -> Answer:
+        self._logger.error("defect", exc_info=error, extra={"fields": {"path": exchange.scope["path"]}})
+        return self._refuse(exchange, InternalError("the gateway failed"))
 
     def _refuse(self, exchange: Exchange, error: MeshlabError) -> Answer:
         self.metrics.add("meshlab_rejects_total", 1, verdict(error).reason, uid=exchange.uid or "")
         return refusal(error, self._secret)
+
+    def answer_directly(self, exchange: Exchange, body: bytes, answer: Callable[[Answer], None]) -> None:
+        """The way of ``POST /api/mesh/wal`` without a task: ``answer`` is called once, now or later."""
+
+        def tell(draft: Draft) -> None:
+            finish(receipt_answer(draft) if draft.error is None else self._refuse(exchange, draft.error))
+
+        def finish(what: Answer) -> None:
+            exchange.status, exchange.sent = what.status, len(what.body)
+            exchange.give_back(self._admission)
+            answer(what)
+            self._note(exchange)
+
+        try:
+            self._check_origin(exchange)
+            self._appends.begin(exchange, body, tell)
+        except MeshlabError as error:
+            finish(self._refuse(exchange, error))
+        except Exception as error:
+            finish(self._defect(exchange, error))
+
+    @property
+    def answers_directly(self) -> bool:
+        """Whether requests may go without the application; with other origins their headers must be added there."""
+        return self._app is not None and not self.options.origins
 
     # Beginning and end
 
@@ -128,7 +160,7 @@ class Gateway:
         lanes = Lanes(self.store, self._admission, self)
         reads = Reads(self.store, self._admission, self.tokens, self.metrics)
         appends = Appends(lanes, self._admission, self.tokens, self.metrics, self._secret)
-        self._lanes, self._reads = lanes, reads
+        self._lanes, self._reads, self._appends = lanes, reads, appends
         self._routes = {
             ("POST", WAL): appends.one,
             ("POST", f"{WAL}/batch"): appends.batch,
@@ -219,21 +251,20 @@ class Gateway:
         seconds = time.perf_counter() - exchange.began
         known = (method, path) in self._routes
         route = path if known else "other"
-        self.metrics.add("meshlab_requests_total", 1, route, method if known else "other", str(exchange.status))
-        self.metrics.observe("meshlab_request_seconds", seconds, route)
-        client = scope["client"]
+        self.metrics.count_request(route, method if known else "other", exchange.status, seconds)
+        client, grant = scope["client"], exchange.grant
         self._access.note(
-            {
-                "client": client[0] if client else None,
-                "token": exchange.grant.name if exchange.grant is not None else None,
-                "method": method[:16],
-                "path": path[:256],
-                "uid": exchange.uid,
-                "status": exchange.status,
-                "ms": round(seconds * 1e3, 3),
-                "in": exchange.received,
-                "out": exchange.sent,
-            }
+            Line(
+                client[0] if client else None,
+                grant.name if grant is not None else None,
+                method[:16],
+                path[:256],
+                exchange.uid,
+                exchange.status,
+                round(seconds * 1e3, 3),
+                exchange.received,
+                exchange.sent,
+            )
         )
 
     # Small routes

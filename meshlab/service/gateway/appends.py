@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from meshlab.errors import MeshlabError
 from meshlab.service.gateway.admission import Admission
@@ -33,15 +34,28 @@ class Appends:
 
     async def one(self, exchange: Exchange) -> Answer:
         """``POST /api/mesh/wal``: one event."""
-        grant = exchange.authorize(self._tokens)
-        body = await exchange.body(self._admission.limits.body, self._admission)
-        draft = read_post(body, exchange.key)
-        exchange.uid = draft.uid
-        grant.check(draft.uid, APPEND)
-        await self._lanes.submit(draft)
+        exchange.authorize(self._tokens)
+        draft = self._draft(exchange, await exchange.body(self._admission.limits.body, self._admission))
+        await self._lanes.outcome(draft)
         if draft.error is not None:
             raise draft.error
         return receipt_answer(draft)
+
+    def _draft(self, exchange: Exchange, body: bytes) -> Draft:
+        """The draft of a body, if who sends it may append it."""
+        draft = read_post(body, exchange.key)
+        exchange.uid = draft.uid
+        assert exchange.grant is not None
+        exchange.grant.check(draft.uid, APPEND)
+        return draft
+
+    def begin(self, exchange: Exchange, body: bytes, tell: Callable[[Draft], None]) -> None:
+        """``one`` without a task: the body is there, and ``tell`` is called with the outcome."""
+        exchange.authorize(self._tokens)
+        exchange.hold(len(body), self._admission)
+        draft = self._draft(exchange, body)
+        draft.tell = lambda: tell(draft)
+        self._lanes.submit(draft)
 
     async def batch(self, exchange: Exchange) -> Answer:
         """``POST /api/mesh/wal/batch``: one event per line, each with a status of its own."""
@@ -81,7 +95,7 @@ class Appends:
         if draft.uid in stopped:
             return stopped[draft.uid]
         try:
-            waiters.append(self._lanes.submit(draft))
+            waiters.append(self._lanes.outcome(draft))
         except MeshlabError as error:
             if verdict(error).retry_after is not None:
                 stopped[draft.uid] = error

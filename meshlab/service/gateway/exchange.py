@@ -24,7 +24,7 @@ class Exchange:
 
     __slots__ = ("_receive", "began", "grant", "headers", "received", "scope", "sent", "status", "uid")
 
-    def __init__(self, scope: Scope, receive: Receive, began: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive | None, began: float) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.began = began
@@ -56,25 +56,33 @@ class Exchange:
 
         Raises ``TooLarge``, ``Overloaded``, ``Malformed`` and ``Disconnected``.
         """
-        encoding = self.headers.get(b"content-encoding", b"identity")
-        if encoding.lower() != b"identity":
-            raise Malformed("the body must not be compressed")
-        declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared[:20]) > limit:
-            raise TooLarge(f"the body has {int(declared[:20]):,} bytes; the limit is {limit:,}")
+        self.check_length(limit)
         parts = []
         while True:
+            assert self._receive is not None
             message = await self._receive()
             if message["type"] != "http.request":
                 raise Disconnected
             part = message.get("body", b"")
             if self.received + len(part) > limit:
                 raise TooLarge(f"the body has more than {limit:,} bytes")
-            admission.take_bytes(len(part))
-            self.received += len(part)
+            self.hold(len(part), admission)
             if not message.get("more_body", False):
                 return part if not parts else b"".join([*parts, part])
             parts.append(part)
+
+    def check_length(self, limit: int) -> None:
+        """Refuse a body by what its headers say: compressed, or too long."""
+        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise Malformed("the body must not be compressed")
+        declared = self.headers.get(b"content-length", b"0")
+        if len(declared) > 18 or int(declared) > limit:
+            raise TooLarge(f"the body has {declared.decode()[:20]} bytes; the limit is {limit:,}")
+
+    def hold(self, count: int, admission: Admission) -> None:
+        """Account for bytes of the body that came.  Raises ``Overloaded``."""
+        admission.take_bytes(count)
+        self.received += count
 
     def give_back(self, admission: Admission) -> None:
         """The body is not held any more."""

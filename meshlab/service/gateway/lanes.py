@@ -81,8 +81,8 @@ class Lanes:
         """The users whose logs take no appends, and why."""
         return {lane.uid: lane.trouble for lane in self._lanes.values() if lane.trouble is not None}
 
-    def submit(self, draft: Draft) -> asyncio.Future[None]:
-        """Queue a draft; the future is done when it has its outcome.  One with a key that is under way joins it.
+    def submit(self, draft: Draft) -> None:
+        """Queue a draft, which is told when it has its outcome.  One with a key that is under way joins it.
 
         Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``Conflict``.
         """
@@ -92,17 +92,25 @@ class Lanes:
         if draft.key is not None:
             first = lane.flying.get(draft.key)
             if first is not None:
-                return self._join(first, draft)
+                if first.event != draft.event:
+                    raise Conflict("the key stands for another event, which is under way")
+                first.followers.append(draft)
+                return
         self._admission.enter(draft.uid, draft.nbytes)
         if draft.key is not None:
             lane.flying[draft.key] = draft
-        draft.waiter = self._loop.create_future()
         lane.waiting.append(draft)
         if not lane.busy:
             lane.busy = True
             # Not at once: what other connections have sent by now goes with it.
             self._loop.call_soon(self._start, lane)
-        return draft.waiter
+
+    def outcome(self, draft: Draft) -> asyncio.Future[None]:
+        """Submit a draft; the future is done when it has its outcome.  Raises as ``submit``."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        draft.tell = lambda: None if waiter.done() else waiter.set_result(None)
+        self.submit(draft)
+        return waiter
 
     async def drain(self) -> None:
         """Wait until nothing is under way, then close the logs."""
@@ -146,21 +154,6 @@ class Lanes:
             del self._lanes[oldest.uid]
             self._pool.submit(self._store[oldest.uid].close)
 
-    def _join(self, first: Draft, draft: Draft) -> asyncio.Future[None]:
-        """Wait for the first draft of a key, and take over its outcome."""
-        if first.event != draft.event:
-            raise Conflict("the key stands for another event, which is under way")
-        waiter: asyncio.Future[None] = self._loop.create_future()
-
-        def take_over(_: asyncio.Future[None]) -> None:
-            draft.receipt, draft.error, draft.duplicate = first.receipt, first.error, True
-            if not waiter.done():
-                waiter.set_result(None)
-
-        assert first.waiter is not None
-        first.waiter.add_done_callback(take_over)
-        return waiter
-
     def _start(self, lane: Lane) -> None:
         batch = _take(lane)
         self._pool.submit(self._commit, lane, batch)
@@ -171,8 +164,10 @@ class Lanes:
             self._admission.leave(draft.nbytes)
             if draft.key is not None:
                 del lane.flying[draft.key]
-            if draft.waiter is not None and not draft.waiter.done():
-                draft.waiter.set_result(None)
+            for follower in draft.followers:
+                follower.receipt, follower.error, follower.duplicate = draft.receipt, draft.error, True
+                follower.done()
+            draft.done()
         if trouble is not None:
             lane.trouble, lane.keys = trouble, None
             self._turn_away(lane)

@@ -8,6 +8,7 @@ with a name of its own that resolves to 127.0.0.1 even read the answer.  So a fo
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from meshlab.service.gateway.exchange import Exchange
 from meshlab.service.gateway.refusals import Forbidden
@@ -28,6 +29,7 @@ def check_origin(exchange: Exchange, origins: Collection[str], hosts: Collection
         raise Forbidden("pages of this origin may not use the gateway", hint="'meshlab serve --cors ORIGIN' names one")
 
 
+@lru_cache(256)
 def host_name(host: str) -> str:
     """The name in a ``Host`` header, without the port.
 

@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -23,9 +22,13 @@ from meshlab.wal.paths import check_uid
 
 
 class Draft:
-    """One event on its way into a log: whose, under which key, its JSON; later its receipt or error."""
+    """One event on its way into a log: whose, under which key, its JSON; later its receipt or error.
 
-    __slots__ = ("duplicate", "error", "event", "key", "receipt", "uid", "waiter")
+    ``tell`` is called when it has one of the two; ``followers`` are drafts of the same
+    key and event, which have the same outcome.
+    """
+
+    __slots__ = ("duplicate", "error", "event", "followers", "key", "receipt", "tell", "uid")
 
     def __init__(self, uid: str, key: bytes | None, event: bytes) -> None:
         self.uid = uid
@@ -34,7 +37,13 @@ class Draft:
         self.receipt: Receipt | None = None
         self.error: MeshlabError | None = None
         self.duplicate = False
-        self.waiter: asyncio.Future[None] | None = None
+        self.tell: Callable[[], None] = _nobody
+        self.followers: list[Draft] = []
+
+    def done(self) -> None:
+        """Tell that there is an outcome, and let go of whom it was told: a cycle would wait for the collector."""
+        tell, self.tell = self.tell, _nobody
+        tell()
 
     @property
     def nbytes(self) -> int:
@@ -43,6 +52,10 @@ class Draft:
 
 
 _OVERHEAD = 512
+
+
+def _nobody() -> None:
+    """Nobody waits for the outcome."""
 
 
 class _Post(msgspec.Struct):

@@ -15,9 +15,10 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from meshlab.service.gateway.answers import json_answer
+from meshlab.service.gateway.direct import Direct, is_ordinary, wire
 
 HEAD = 32 << 10
 """Bytes a request line and its headers may have."""
@@ -36,8 +37,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self.limits = self.gateway.options.limits
         self.arriving: float | None = self.loop.time()
         """Since when a request has been on its way; None between requests."""
+        self.idle: float | None = None
+        """Since when nothing has, behind a direct answer; behind others uvicorn looks for itself."""
         self.stuck: float | None = None
         self._in_head = True
+        self._ended = False
         self._raw = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -48,10 +52,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request."""
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         if self.transport.is_closing():
             return
         self._raw += len(data)
+        self._ended = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -66,30 +72,71 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(431, f"the head of the request has more than {HEAD:,} bytes")
         elif self._raw > 2 * self.limits.batch + _SLACK:
             self._refuse(413, "the request is too long")
-        elif self.arriving is None and (self.cycle is None or self.cycle.response_complete):
+        elif not self._ended and self.arriving is None and (self.cycle is None or self.cycle.response_complete):
+            # Blank lines before a request count as its beginning.
             self.arriving = self.loop.time()
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        super().on_message_begin()
+        self.url, self.headers = b"", []
         self.arriving = self.loop.time()
+        self.idle = None
         self._in_head = True
         self._raw = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; a trailer is dropped."""
         if self._in_head:
-            super().on_header(name, value)
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole: the application is asked."""
+        """The head is whole: the application is asked, when it cannot be done without."""
         self._in_head = False
+        if self._is_free() and self.parser.get_method() == b"POST" and is_ordinary(self.url, self.headers):
+            keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+            self.cycle = Direct(self, keep_alive)  # type: ignore[assignment]
+        else:
+            self._ask_application()
+
+    def _ask_application(self) -> None:
+        """Give uvicorn the head as if it had come to it."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in headers:
+            super().on_header(name, value)
         super().on_headers_complete()
+
+    def on_direct_answer(self) -> None:
+        """A request was answered directly: the next one may come."""
+        self.server_state.total_requests += 1
+        if self.pipeline or self.flow.read_paused:
+            super().on_response_complete()
+        else:
+            self.idle = self.loop.time()
+
+    def _is_free(self) -> bool:
+        """Whether nothing is under way on this connection, and requests may be answered directly."""
+        idle = self.cycle is None or self.cycle.response_complete
+        return idle and not self.flow.write_paused and self.gateway.answers_directly
+
+    def on_body(self, body: bytes) -> None:
+        """Bytes of the body."""
+        cycle: Any = self.cycle
+        if type(cycle) is Direct:
+            cycle.add(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self.arriving = None
-        super().on_message_complete()
+        self._ended = True
+        cycle: Any = self.cycle
+        if type(cycle) is Direct:
+            cycle.finish()
+        else:
+            super().on_message_complete()
 
     def pause_writing(self) -> None:
         """The client takes no more of its answer for now."""
@@ -103,7 +150,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """Cut the client off if it is too slow."""
-        if self.stuck is not None and now - self.stuck > self.limits.request:
+        if self.idle is not None and now - self.idle > self.limits.idle:
+            self.transport.close()
+        elif self.stuck is not None and now - self.stuck > self.limits.request:
             self.transport.abort()
         elif self.arriving is not None and not self.flow.read_paused and now - self.arriving > self.limits.request:
             if self._raw:
@@ -129,10 +178,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.gateway.metrics.add("meshlab_rejects_total", 1, "overload" if retry else "malformed")
-        answer = json_answer({"success": False, "error": why, "kind": kind, "hint": "see /openapi.json"}, status)
-        headers = [*answer.all_headers, (b"connection", b"close"), *([(b"retry-after", b"1")] if retry else [])]
-        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + answer.body)
+        said = {"success": False, "error": why, "kind": kind, "hint": "see /openapi.json"}
+        answer = json_answer(said, status, ((b"retry-after", b"1"),) if retry else ())
+        self.transport.write(wire(answer, self.server_state.default_headers, keep_alive=False))
         self.transport.close()
 
 

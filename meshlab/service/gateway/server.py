@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import ipaddress
 import logging
@@ -19,6 +20,8 @@ from meshlab.service.gateway.app import Gateway
 from meshlab.service.gateway.protocol import GuardedProtocol, sweep
 
 _BACKLOG = 1024
+_GARBAGE = 50_000
+"""New objects after which Python looks for garbage in cycles."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,6 +57,10 @@ def serve(gateway: Gateway, listener: socket.socket, logger: logging.Logger) -> 
         timeout_keep_alive=int(limits.idle),
         timeout_graceful_shutdown=int(limits.drain),
     )
+    # What is there now stays; of what requests leave behind next to nothing is garbage in a cycle.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
     _Server(config, gateway, logger).run(sockets=[listener])
 
 
