@@ -27,8 +27,8 @@ _MOST = 16 << 10
 """Bytes of a body up to which it is not accounted for while it comes in."""
 
 
-def is_ordinary(url: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a POST is one event in a small plain body."""
+def is_ordinary(url: bytes, headers: list[tuple[bytes, bytes]], limit: int) -> bool:
+    """Whether a POST is one event in a small plain body, within the limit."""
     if url != _URL:
         return False
     length = b""
@@ -37,7 +37,7 @@ def is_ordinary(url: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
             length = value
         elif name in _UNUSUAL:
             return False
-    return length.isdigit() and len(length) < 6 and int(length) <= _MOST
+    return length.isdigit() and len(length) < 6 and int(length) <= min(_MOST, limit)
 
 
 _UNUSUAL = frozenset({b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"})

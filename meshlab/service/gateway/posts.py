@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from meshlab.errors import BadEvent, MeshlabError
-from meshlab.events import Other, encode_event
+from meshlab.events import encode_decoded
 from meshlab.jsontext import MAX_DEPTH
 from meshlab.service.gateway.refusals import Malformed, TooLarge
 from meshlab.wal.commit import Receipt
@@ -79,8 +79,7 @@ def read_post(body: bytes, key: bytes | None = None) -> Draft:
     Raises ``Malformed``, ``BadUserId``, ``BadEvent``.
     """
     post = _decoded(_decode_post, body)
-    value = post.event
-    event = encode_event(value if type(value) is dict else Other(value))
+    event = encode_decoded(post.event)
     if post.key is not None:
         own = check_key(post.key)
         if key is not None and key != own:

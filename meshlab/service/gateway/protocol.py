@@ -92,7 +92,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: the application is asked, when it cannot be done without."""
         self._in_head = False
-        if self._is_free() and self.parser.get_method() == b"POST" and is_ordinary(self.url, self.headers):
+        post = self.parser.get_method() == b"POST"
+        if post and self._is_free() and is_ordinary(self.url, self.headers, self.limits.body):
             keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
             self.cycle = Direct(self, keep_alive)  # type: ignore[assignment]
         else:

@@ -1,6 +1,6 @@
 """Why a request is refused: one class per status, and what each error of the store comes to.
 
->>> verdict(BadEvent("no id")).status, verdict(WriteFailed("disk")).status
+>>> verdict(BadEvent("no id")).status, verdict(StorageError("disk")).status
 (400, 503)
 """
 
@@ -19,7 +19,6 @@ from meshlab.errors import (
     NotRestorable,
     SnapshotError,
     StorageError,
-    WriteFailed,
 )
 
 RETRY_SECONDS = 2
@@ -112,10 +111,6 @@ _STATUSES: tuple[tuple[type[MeshlabError], int, str], ...] = (
     (StorageError, 503, "storage"),
 )
 
-REASONS = ("malformed", "unauthorized", "forbidden", "key-conflict", "too-large", "rate", "overload", "storage")
-"""Classes of refusal the gateway itself knows; ``_STATUSES`` has those of the store."""
-
-
 def verdict(error: MeshlabError) -> Verdict:
     """The status and class of an error."""
     kind = type(error).__name__
@@ -124,9 +119,10 @@ def verdict(error: MeshlabError) -> Verdict:
     for known, status, reason in _STATUSES:
         if isinstance(error, known):
             return Verdict(status, reason, kind, RETRY_SECONDS if status == 503 else None)
-    return Verdict(500, "internal", kind, None)
+    # A plain one is about an argument that means nothing.
+    return Verdict(400, "malformed", kind, None) if type(error) is MeshlabError else Verdict(500, "internal", kind, None)
 
 
 def is_trouble(error: Exception) -> bool:
     """Whether an error says that a log takes no appends until somebody mends it."""
-    return isinstance(error, StorageError) or isinstance(error, WriteFailed)
+    return isinstance(error, StorageError)
