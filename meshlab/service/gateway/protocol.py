@@ -76,6 +76,14 @@ class GuardedProtocol(HttpToolsProtocol):
             # Blank lines before a request count as its beginning.
             self.arriving = self.loop.time()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has said all it will; what is whole is still answered."""
+        cycle = self.cycle
+        waits = cycle is not None and not cycle.response_complete and not cycle.more_body
+        if waits:
+            cycle.keep_alive = False
+        return waits
+
     def on_message_begin(self) -> None:
         """A request begins."""
         self.url, self.headers = b"", []
