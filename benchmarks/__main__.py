@@ -13,6 +13,7 @@ from benchmarks import (
     batches,
     checkpoint,
     contenders,
+    http,
     load,
     machine,
     migrate,
@@ -37,6 +38,7 @@ WORK: dict[str, Measure] = {
     "replay": replay.measure,
     "checkpoint": checkpoint.measure,
     "migrate": migrate.measure,
+    "http": http.measure,
 }
 """In the order of the table."""
 

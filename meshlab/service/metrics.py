@@ -48,9 +48,7 @@ METRICS = (
     Measure("meshlab_appends_total", COUNTER, "Events written and acknowledged", "events", per_user=True),
     Measure("meshlab_append_bytes_total", COUNTER, "Bytes of their frames in the log", "bytes", per_user=True),
     Measure("meshlab_event_bytes_total", COUNTER, "Bytes of their JSON, as clients mean it", "bytes"),
-    Measure(
-        "meshlab_duplicates_total", COUNTER, "Events answered, not written, because their key was known", "events"
-    ),
+    Measure("meshlab_duplicates_total", COUNTER, "Events answered, not written, because their key was known", "events"),
     Measure(
         "meshlab_rejects_total", COUNTER, "Events and requests refused, by class", "refusals", ("class",), per_user=True
     ),
@@ -63,9 +61,7 @@ METRICS = (
         "requests",
         ("route", "method", "status"),
     ),
-    Measure(
-        "meshlab_request_seconds", HISTOGRAM, "From a request's head to its answer", "seconds", ("route",), _FAST
-    ),
+    Measure("meshlab_request_seconds", HISTOGRAM, "From a request's head to its answer", "seconds", ("route",), _FAST),
     Measure("meshlab_connections", GAUGE, "Open connections", "connections"),
     Measure("meshlab_waiting_events", GAUGE, "Events admitted and not yet answered", "events"),
     Measure("meshlab_waiting_bytes", GAUGE, "Bytes held for them and for bodies under way", "bytes"),
@@ -99,10 +95,10 @@ METRICS = (
         "ratio",
     ),
     Measure(
-        "meshlab_forecast_days_to_limit",
+        "meshlab_limit_forecast_seconds",
         GAUGE,
-        "Days until the store reaches its limit, as the forecast has it",
-        "days",
+        "Until the store reaches its limit, as the forecast has it",
+        "seconds",
         ("estimate",),
     ),
     Measure("meshlab_survey_seconds", GAUGE, "Time of the last look at the store's files", "seconds"),

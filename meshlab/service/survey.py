@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from meshlab.errors import MeshlabError
 from meshlab.service.metrics import Metrics, Reading
+from meshlab.service.policy import DAY
 from meshlab.service.scan import Newest, Scanner
 
 Forecast = Callable[[], Mapping[str, float] | None]
@@ -34,15 +35,13 @@ class Sums(NamedTuple):
 class Survey:
     """Looks at a store again and again; ``feed`` has what it found told as metrics."""
 
-    def __init__(
-        self, store: Path, *, forecast: Forecast = lambda: None, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, store: Path, *, forecast: Forecast = lambda: None, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._scanner = Scanner(store)
         self._forecast = forecast
         self._now = now
         self._layers: dict[str, Mapping[str, int]] | None = None
-        self._days: Reading = None
+        self._left: Reading = None
         self.sums = Sums()
         self.written = 0
         """Bytes of layers that came since the first look."""
@@ -64,10 +63,12 @@ class Survey:
         except LookupError:
             pass
         self._count_layers(newest)
-        ages = {("newest",): now - max(one.created for one in newest.values())} if newest else {}
+        ages: dict[tuple[str, ...], float] = (
+            {("newest",): now - max(one.created for one in newest.values())} if newest else {}
+        )
         ages |= {("oldest",): max(behind)} if behind else {}
         checkpoints = sum(one.generation for one in newest.values())
-        self._days = self._look_ahead()
+        self._left = self._look_ahead()
         self.sums = Sums(users, log, unfolded, checkpoints, ages, time.perf_counter() - began)
 
     def _count_layers(self, newest: Mapping[str, Newest]) -> None:
@@ -82,7 +83,7 @@ class Survey:
             days = self._forecast()
         except MeshlabError:
             return None
-        return None if days is None else {(estimate,): value for estimate, value in days.items()}
+        return None if days is None else {(estimate,): value * DAY for estimate, value in days.items()}
 
     def feed(self, metrics: Metrics) -> None:
         """Have what is found told as metrics."""
@@ -93,7 +94,7 @@ class Survey:
         metrics.feed("meshlab_checkpoint_age_seconds", lambda: self.sums.ages)
         metrics.feed("meshlab_checkpoint_bytes_total", lambda: self.written)
         metrics.feed("meshlab_write_amplification", lambda: _amplification(metrics, self.written))
-        metrics.feed("meshlab_forecast_days_to_limit", lambda: self._days)
+        metrics.feed("meshlab_limit_forecast_seconds", lambda: self._left)
         metrics.feed("meshlab_survey_seconds", lambda: self.sums.seconds)
         metrics.feed("meshlab_disk_free_bytes", lambda: free_bytes(self._store))
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from meshlab.errors import BadEvent, StorageError, WalPoisoned, WriteFailed, storage_errors
+from meshlab.errors import BadEvent, WalPoisoned, WriteFailed, storage_errors
 from meshlab.events import MeshEvent, encode_event, encode_events
 from meshlab.times import DAY, day_of, format_time, midnight
 from meshlab.wal.batch import frames

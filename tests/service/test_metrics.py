@@ -16,7 +16,9 @@ from meshlab.service.survey import Survey, free_bytes
 DOCS = Path(meshlab.__file__).parent.parent / "docs"
 MONITORING = DOCS / "monitoring"
 PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: rules and text are not checked")
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="promtool is not installed: rules and text are not checked"
+)
 
 
 def told(metrics):
@@ -94,15 +96,15 @@ def test_promtool_does_object_to_a_bad_name():
     assert run.returncode != 0
 
 
+def labels_of(measure):
+    labels = (*measure.labels, *(["user"] if measure.per_user else []))
+    return ", ".join(f"`{label}`" for label in labels) or "-"
+
+
 def test_the_page_lists_every_metric_with_its_kind_unit_and_help():
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
-    wanted = [
-        (m.name, m.kind, m.unit or "-", ", ".join(f"`{label}`" for label in (*m.labels, *(["user"] * m.per_user))) or "-",
-         m.help)
-        for m in METRICS
-    ]  # fmt: skip
-    assert rows == wanted
+    assert rows == [(m.name, m.kind, m.unit or "-", labels_of(m), m.help) for m in METRICS]
 
 
 def series_of(text):
@@ -191,7 +193,7 @@ def test_a_forecast_is_told_when_there_is_one(tmp_path):
     assert not [name for name, _ in told(metrics) if "forecast" in name]
     days[0] = {"low": 12.0, "median": 20.0, "high": 31.5}
     survey.look()
-    assert told(metrics)["meshlab_forecast_days_to_limit", (("estimate", "low"),)] == 12
+    assert told(metrics)["meshlab_limit_forecast_seconds", (("estimate", "low"),)] == 12 * 86_400
 
 
 def test_free_space_is_told_of_a_store_that_is_not_there_yet(tmp_path):

@@ -1,4 +1,4 @@
-"""Requests that are answered without a task of their own: nine of ten are one event each.
+"""Requests that are answered without a task of their own: small ones with one event, which most are.
 
 A ``Direct`` stands where uvicorn keeps the cycle of a request, and has what its protocol
 asks of one.  It collects the body, hands it to the gateway, and writes head and body of

@@ -57,7 +57,7 @@ class Exchange:
         Raises ``TooLarge``, ``Overloaded``, ``Malformed`` and ``Disconnected``.
         """
         self.check_length(limit)
-        parts = []
+        parts: list[bytes] = []
         while True:
             assert self._receive is not None
             message = await self._receive()

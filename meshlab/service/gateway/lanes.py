@@ -192,7 +192,7 @@ class Lanes:
         try:
             frames = self._append(lane, batch)
         except Exception as error:
-            known = error if isinstance(error, MeshlabError) else WriteFailed(f"{type(error).__name__}: {error}")
+            known = _known(error)
             for draft in batch:
                 if draft.receipt is None and draft.error is None:
                     draft.error = known
@@ -221,7 +221,7 @@ class Lanes:
 
         user.append_chosen(choose)
         for draft, request in requests.items():
-            draft.receipt, draft.error = request.receipt, request.error
+            draft.receipt, draft.error = request.receipt, request.error and _known(request.error)
         if lane.keys is not None:
             _note(lane.keys, start[0], list(requests))
         return sum(draft.receipt is not None for draft in requests)
@@ -230,6 +230,10 @@ class Lanes:
 def _unavailable(lane: Lane) -> Unavailable:
     assert lane.trouble is not None
     return Unavailable(f"the log takes no appends: {lane.trouble.message}", retry_after=RETRY_SECONDS)
+
+
+def _known(error: Exception) -> MeshlabError:
+    return error if isinstance(error, MeshlabError) else WriteFailed(f"{type(error).__name__}: {error}")
 
 
 def _take(lane: Lane) -> list[Draft]:

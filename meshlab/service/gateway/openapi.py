@@ -196,9 +196,7 @@ def _checkpoint() -> dict[str, Any]:
     }
 
 
-def _open(
-    summary: str, schema: dict[str, Any], more: dict[int, dict[str, Any]] | None = None
-) -> dict[str, Any]:
+def _open(summary: str, schema: dict[str, Any], more: dict[int, dict[str, Any]] | None = None) -> dict[str, Any]:
     others = {str(status): {"description": "No", "content": _content(one)} for status, one in (more or {}).items()}
     return {
         "summary": summary,

@@ -12,13 +12,17 @@ length beside chunks, bare line feeds).  What is added here:
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from meshlab.service.gateway.admission import Limits
 from meshlab.service.gateway.answers import json_answer
 from meshlab.service.gateway.direct import Direct, is_ordinary, wire
+
+if TYPE_CHECKING:
+    from meshlab.service.gateway.app import Gateway
 
 HEAD = 32 << 10
 """Bytes a request line and its headers may have."""
@@ -33,8 +37,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self.gateway = self.config.app
-        self.limits = self.gateway.options.limits
+        self.gateway = cast("Gateway", self.config.app)
+        self.limits: Limits = self.gateway.options.limits
         self.arriving: float | None = self.loop.time()
         """Since when a request has been on its way; None between requests."""
         self.idle: float | None = None

@@ -149,7 +149,11 @@ class Reads:
 def _unsaid(said: bytes) -> dict[str, Any]:
     """A checkpoint that ended without a row, by what it said last."""
     lines = said.decode("utf-8", "replace").strip().splitlines()
-    return {"error": f"the checkpoint ended early: {lines[-1] if lines else 'without a word'}", "kind": "", "hint": None}
+    return {
+        "error": f"the checkpoint ended early: {lines[-1] if lines else 'without a word'}",
+        "kind": "",
+        "hint": None,
+    }
 
 
 def _error_of(row: dict[str, Any]) -> MeshlabError:

@@ -111,6 +111,7 @@ _STATUSES: tuple[tuple[type[MeshlabError], int, str], ...] = (
     (StorageError, 503, "storage"),
 )
 
+
 def verdict(error: MeshlabError) -> Verdict:
     """The status and class of an error."""
     kind = type(error).__name__
@@ -120,7 +121,9 @@ def verdict(error: MeshlabError) -> Verdict:
         if isinstance(error, known):
             return Verdict(status, reason, kind, RETRY_SECONDS if status == 503 else None)
     # A plain one is about an argument that means nothing.
-    return Verdict(400, "malformed", kind, None) if type(error) is MeshlabError else Verdict(500, "internal", kind, None)
+    return (
+        Verdict(400, "malformed", kind, None) if type(error) is MeshlabError else Verdict(500, "internal", kind, None)
+    )
 
 
 def is_trouble(error: Exception) -> bool:

@@ -68,7 +68,7 @@ class Gate:
         return self.ask("POST", "/api/mesh/wal/batch", body, headers)[:2]
 
     def raw(self, data, *, timeout=5.0, pieces=()):
-        """Send bytes, then pieces with a pause before each; returns what comes back until the server closes or waits."""
+        """Send bytes, then pieces with a pause before each; returns what comes back."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             try:
                 connection.sendall(data)

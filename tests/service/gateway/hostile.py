@@ -52,7 +52,9 @@ def _deep(rng):
 
 
 def _number(rng):
-    value = rng.choice([b"9" * 6000, b"1e999", b"-1e999", b"1" + b"0" * 400, b"NaN", b"-Infinity", b"0x10", b"1.", b"-"])
+    value = rng.choice(
+        [b"9" * 6000, b"1e999", b"-1e999", b"1" + b"0" * 400, b"NaN", b"-Infinity", b"0x10", b"1.", b"-"]
+    )
     field = rng.choice([b"%b", b'{"Insert":{"id":"m","access_count":%b}}', b'{"Update":{"id":"m","amplitude":%b}}'])
     return request(b'{"userId":"number","event":%b}' % (field % value))
 
@@ -100,12 +102,27 @@ def _encoding(rng):
     )
 
 
+UIDS = [
+    *[
+        "../" * 9 + "etc/passwd",
+        "..",
+        ".",
+        "/",
+        "a/../b",
+        "C:\\x",
+        "a\x00b",
+        "\u202e",
+        "",
+        " ",
+        "a" * 10_000,
+        ".meshlab",
+    ],
+    *["good/wal-20250707.log", "~", "%2e%2e", "\n", "..\\..", "con:", "\ud83d\ude00", "GOOD"],
+]
+
+
 def _uid(rng):
-    uid = rng.choice(
-        ["../" * 9 + "etc/passwd", "..", ".", "/", "a/../b", "C:\\x", "a\x00b", "\u202e", "", " ", "a" * 10_000, ".meshlab",
-         "good/wal-20250707.log", "~", "%2e%2e", "\n", "..\\..", "con:", "\ud83d\ude00", "GOOD"]
-    )  # fmt: skip
-    return request(json.dumps({"userId": uid, "event": 1}).encode())
+    return request(json.dumps({"userId": rng.choice(UIDS), "event": 1}).encode())
 
 
 def _pretty(rng):
@@ -113,13 +130,19 @@ def _pretty(rng):
     return request(json.dumps({"userId": "pretty", "event": event}, indent=rng.randrange(1, 9)).encode())
 
 
+SHAPES = [
+    *[[], {}, None, 1, "x", [GOOD.decode()], {"userId": "a"}, {"event": 1}, {"userId": 1, "event": 1}],
+    {"userId": ["a"], "event": 1},
+    {"userId": "a", "event": 1, "key": {}},
+    {"userId": "a", "event": {"Recovered": {"segment": "20250707"}}},
+    {"userId": "a", "event": {"Insert": None}},
+    {"userId": "a", "event": {"Delete": ""}},
+]
+
+
 def _shape(rng):
-    value = rng.choice([[], {}, None, 1, "x", {"userId": 1, "event": 1}, {"userId": "a"}, {"event": 1}, [GOOD.decode()],
-                        {"userId": ["a"], "event": 1}, {"userId": "a", "event": 1, "key": {}},
-                        {"userId": "a", "event": {"Recovered": {"segment": "20250707"}}},
-                        {"userId": "a", "event": {"Insert": None}}, {"userId": "a", "event": {"Delete": ""}}])  # fmt: skip
     path = rng.choice(["/api/mesh/wal", BATCH, "/api/mesh/checkpoint"])
-    return request(json.dumps(value).encode(), path=path)
+    return request(json.dumps(rng.choice(SHAPES)).encode(), path=path)
 
 
 def _lines(rng):

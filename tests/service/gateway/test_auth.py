@@ -56,7 +56,9 @@ def test_a_token_grants_what_its_entry_says(tokens):
     tokens.grant("bearer  all").check("anybody", "checkpoint")
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic right", "right", "Bearer r\xef"])
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic right", "right", "Bearer r\xef"]
+)
 def test_no_token_and_a_wrong_one_are_told_the_same(header, tokens):
     with pytest.raises(Unauthorized) as caught:
         tokens.grant(header)

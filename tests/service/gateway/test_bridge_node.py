@@ -87,7 +87,8 @@ def test_a_refused_event_rejects_and_those_around_it_are_written(gate):
     body = """
     const bridge = new MeshBridge(quick);
     const tried = [bridge.log("r", 1), bridge.log("../r", 2), bridge.log("r", { Insert: {} }), bridge.log("r", 3)];
-    for (const one of await Promise.allSettled(tried)) say([one.status, one.reason?.status ?? 0, one.reason?.kind ?? ""]);
+    const told = ({ status, reason }) => [status, reason?.status ?? 0, reason?.kind ?? ""];
+    for (const one of await Promise.allSettled(tried)) say(told(one));
     for (const wrong of [undefined, () => 1]) say(await bridge.log("r", wrong).catch((error) => error.name));
     process.exit(0);
     """

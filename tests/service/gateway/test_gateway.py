@@ -10,7 +10,7 @@ import requests
 
 from meshlab.errors import MeshlabError
 
-from .gate import EVENT, Gate
+from .gate import EVENT
 
 NODE = shutil.which("node")
 OLD_NODE_CLIENT = """
@@ -195,8 +195,12 @@ def test_bodies_lines_and_batches_have_a_largest_size(start):
     gate = start("--body", "1kB", "--batch", "4kB", "--lines", "3")
     large = {"userId": "ann", "event": "x" * 1100}
     assert gate.append("ann", "x" * 1100)[0] == 413
-    assert gate.raw(b"POST /api/mesh/wal HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-                    + b"400\r\n" + b"x" * 1024 + b"\r\n").startswith(b"HTTP/1.1 413")
+    assert gate.raw(
+        b"POST /api/mesh/wal HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"400\r\n"
+        + b"x" * 1024
+        + b"\r\n"
+    ).startswith(b"HTTP/1.1 413")
     status, said = gate.batch([{"userId": "ann", "event": 1}, large])
     assert status == 207
     assert [one["status"] for one in said["results"]] == [200, 413]
@@ -308,7 +312,9 @@ def test_every_request_is_a_line_of_json_in_the_log(start):
 def test_a_page_of_another_site_may_neither_write_nor_read(gate):
     for origin in ("https://evil.example", "null", f"https://127.0.0.1:{gate.port + 1}"):
         body = json.dumps({"userId": "stranger", "event": 1})
-        status, said, headers = gate.ask("POST", "/api/mesh/wal", body, {"Origin": origin, "Content-Type": "text/plain"})
+        status, said, headers = gate.ask(
+            "POST", "/api/mesh/wal", body, {"Origin": origin, "Content-Type": "text/plain"}
+        )
         assert (status, said["kind"]) == (403, "Forbidden")
         assert "access-control-allow-origin" not in headers
     assert not (gate.store / "stranger").exists()

@@ -123,7 +123,9 @@ def test_requests_on_one_connection_are_answered_in_their_order(gate):
     bodies = [json.dumps({"userId": "piped", "event": at}).encode() for at in range(30)]
     answer = gate.raw(b"".join(map(request, bodies)) + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200"] * 31
-    assert [json.loads(part.split(b"\r\n\r\n")[1])["seq"] for part in answer.split(b"HTTP/1.1 ")[1:31]] == list(range(1, 31))
+    assert [json.loads(part.split(b"\r\n\r\n")[1])["seq"] for part in answer.split(b"HTTP/1.1 ")[1:31]] == list(
+        range(1, 31)
+    )
     assert gate.events("piped") == list(range(30))
 
 

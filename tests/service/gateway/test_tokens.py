@@ -86,7 +86,9 @@ def test_a_line_for_another_user_is_refused_and_the_others_are_written(guarded):
     assert not (guarded.store / "bob").exists()
 
 
-@pytest.mark.parametrize("uid", ["../ann", "..", "/etc/passwd", "ann/../bob", "a\\u0000", "ann%2f..", ".meshlab", "ann "])
+@pytest.mark.parametrize(
+    "uid", ["../ann", "..", "/etc/passwd", "ann/../bob", "a\\u0000", "ann%2f..", ".meshlab", "ann "]
+)
 @pytest.mark.parametrize(("token", "status"), [(WEB, 400), (OPS, 400)])
 def test_path_tricks_are_refused_before_anything_is_touched(uid, token, status, guarded):
     before = tree(guarded)
