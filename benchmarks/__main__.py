@@ -14,6 +14,7 @@ from benchmarks import (
     checkpoint,
     contenders,
     growth,
+    http,
     load,
     machine,
     migrate,
@@ -43,6 +44,7 @@ WORK: dict[str, Measure] = {
     "growth": growth.measure,
     "widgets": widgets.measure,
     "remote": remote.measure,
+    "http": http.measure,
 }
 """In the order of the table."""
 

@@ -65,6 +65,17 @@ DESCRIPTIONS = (
         "validates nothing; no time, checksum or chain",
     ),
     (
+        "FastAPI + SQLite FULL",
+        "user and event as text in the table of `SQLite`, one transaction per request; the connection used by the event "
+        "loop, or by FastAPI's threads under a lock, whichever is faster",
+        "no keys, no limits, no access log; any JSON is an event; no order, time, checksum or chain",
+    ),
+    (
+        "phase-1 way, no sync",
+        "a line with a time and the event in the user's file of the day, opened and closed for each; in FastAPI",
+        "nothing is synced: what was acknowledged is lost with the power; no lock, no checks",
+    ),
+    (
         "orjson and a dict",
         "a dict of dicts of the live records",
         "believes every line: no sums, no sequence, no orphans, no rejects; its result is Python objects, "
@@ -94,6 +105,9 @@ REMARKS = (
     "Peak memory is the largest resident set of a fresh Python process that verifies the log and does nothing else.",
     "Opening the writer: before each time the segment leaves the page cache and the lock file is deleted, so that no "
     "hint is left; the bytes are those the disk delivered to the process (told by Linux only).",
+    "Over HTTP, one process on the same machine keeps each connection busy: the next request goes out when the answer to "
+    "the one before is there. One user, all servers run at once and are measured in turn; meshlab's log of requests is "
+    "on, those of the others are off. uvicorn uses uvloop and httptools for all of them.",
     "Bincode is read on one core, by both readers in turn; they must find the same records. A migration is planned "
     "and applied by a fresh process, whose largest resident set counts; its time is that of apply alone.",
 )

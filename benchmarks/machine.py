@@ -10,7 +10,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("meshlab", "pyarrow", "duckdb", "polars", "pandas", "numpy", "msgspec", "orjson")
+LIBRARIES = ("meshlab", "pyarrow", "duckdb", "polars", "pandas", "numpy", "msgspec", "orjson", "uvicorn", "fastapi")
 
 
 def describe(folder: Path) -> dict[str, str]:

@@ -24,10 +24,7 @@ class SqliteLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, timeout=600, isolation_level=None, check_same_thread=False)
-        self._connection.execute("pragma journal_mode=wal")
-        self._connection.execute("pragma synchronous=full")
-        self._connection.execute("create table if not exists log (seq integer primary key, op text, record text)")
+        self._connection = open_log(path)
 
     def append(self, event: MeshEvent) -> None:
         self._connection.execute(_INSERT, row_of(event))
@@ -58,6 +55,15 @@ class SharedSqliteLog(SqliteLog):
         row = row_of(event)
         with self._mutex:
             self._connection.execute(_INSERT, row)
+
+
+def open_log(path: Path) -> sqlite3.Connection:
+    """A connection to the database at ``path``, in which there is the table; threads may share it."""
+    connection = sqlite3.connect(path, timeout=600, isolation_level=None, check_same_thread=False)
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=full")
+    connection.execute("create table if not exists log (seq integer primary key, op text, record text)")
+    return connection
 
 
 def row_of(event: MeshEvent) -> tuple[str, str]:

@@ -23,6 +23,8 @@ from meshlab.errors import SnapshotError, StorageError
 from meshlab.markup import SHOWN, headline, table
 from meshlab.wal import paths
 from meshlab.wal.commit import Receipt
+from meshlab.wal.computed import Choose
+from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.lines import DIALECTS
 from meshlab.wal.writer import Durability, Event, Writer
 from meshlab.wording import counted, size_text
@@ -54,9 +56,16 @@ class Store:
     is how to go on after ``WalPoisoned``.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, durability: Durability = "commit") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        durability: Durability = "commit",
+        files: Files = REAL_FILES,
+    ) -> None:
         self.path = paths.store_root(path).absolute()
         self.durability = durability
+        self._files = files
         self._writers: dict[str, Writer] = {}
         self._mutex = threading.Lock()
 
@@ -161,6 +170,12 @@ class Store:
         uids = self.users() if users is None else [users] if isinstance(users, str) else users
         return [log_of(paths.existing_user(self.path, uid), uid) for uid in uids]
 
+    def _close_writer(self, uid: str) -> None:
+        with self._mutex:
+            writer = self._writers.pop(uid, None)
+        if writer is not None:
+            writer.close()
+
     def _writer(self, uid: str) -> Writer:
         """The one writer of a user in this store: threads that share it share its syncs."""
         writer = self._writers.get(uid)
@@ -169,7 +184,12 @@ class Store:
                 writer = self._writers.get(uid)
                 if writer is None:
                     root = paths.user_root(self.path, uid)
-                    writer = Writer(root, durability=self.durability, least_seq=lambda: _folded_seq(root, uid))
+                    writer = Writer(
+                        root,
+                        durability=self.durability,
+                        files=self._files,
+                        least_seq=lambda: _folded_seq(root, uid),
+                    )
                     self._writers[uid] = writer
         return writer
 
@@ -193,6 +213,14 @@ class UserStore:
     def append_many(self, events: Iterable[Event], *, key: str | None = None) -> Receipt:
         """Append a batch, all of it or nothing.  See ``Writer.append_many``."""
         return self.store._writer(self.uid).append_many(events, key=key)
+
+    def append_chosen(self, choose: Choose) -> None:
+        """Append what is chosen when the log's end is known.  See ``Writer.append_chosen``."""
+        self.store._writer(self.uid).append_chosen(choose)
+
+    def close(self) -> None:
+        """Close the files this user is appended to; the next append opens them anew, which repairs a poisoned log."""
+        self.store._close_writer(self.uid)
 
     def events(self, **selection: Any) -> Events:
         """The user's events; takes what ``Store.events`` takes."""

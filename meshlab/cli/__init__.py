@@ -30,6 +30,7 @@ from meshlab.cli import (
     repair,
     replay,
     seal,
+    serve,
     simulate,
     sql,
     stats,
@@ -85,7 +86,7 @@ def main(context: click.Context, store: str | None) -> None:
 
 COMMANDS = (
     *(append, dump, load, verify, repair, seal),
-    *(replay, windows, diff, checkpoint, vacuum, checkpointd),
+    *(replay, windows, diff, checkpoint, vacuum, checkpointd, serve),
     *(stats, sql, growth, forecast, simulate),
     *(migrate, sync, demo, lab, notebooks),
 )

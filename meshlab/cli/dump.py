@@ -12,7 +12,6 @@ from meshlab.cli.findings import report
 from meshlab.cli.output import Settings, finish, flush, to_json, write_json_line
 from meshlab.dialects import OPS
 from meshlab.errors import storage_errors
-from meshlab.timeline import deleted_segments
 from meshlab.times import format_time
 from meshlab.wal.chain import resumed
 from meshlab.wal.lines import DIALECTS, NO_TIME, Block
@@ -51,6 +50,8 @@ class Log:
     """One user's log and how far it has been written out."""
 
     def __init__(self, root: Path, ops: tuple[str, ...], bare: bool) -> None:
+        from meshlab.timeline import deleted_segments
+
         self.root = root
         self.ops = {OPS.index(op) for op in ops}
         self.bare = bare

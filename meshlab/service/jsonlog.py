@@ -29,7 +29,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _ascii(msgspec.json.encode(line, enc_hook=str).decode())
+        return ascii_json(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 def json_logger(name: str, stream: TextIO, *, level: int = logging.INFO) -> logging.Logger:
@@ -43,7 +43,7 @@ def json_logger(name: str, stream: TextIO, *, level: int = logging.INFO) -> logg
     return logger
 
 
-def _ascii(text: str) -> str:
+def ascii_json(text: str) -> str:
     """The same JSON with everything beyond printable ASCII as an escape."""
     if text.isascii() and text.isprintable():
         return text

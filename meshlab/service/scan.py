@@ -29,12 +29,25 @@ class Problem(NamedTuple):
     reason: str
 
 
+class Newest(NamedTuple):
+    """The newest checkpoint of a user: its generation, when it was made (seconds since 1970), its layers' bytes."""
+
+    generation: int
+    created: float
+    layers: Mapping[str, int]
+
+
 class Found(NamedTuple):
-    """One user in one round: the backlog, or a problem, and whether vacuum may find something."""
+    """One user in one round: the backlog, or a problem, and whether vacuum may find something.
+
+    ``log`` are the bytes of all segments; ``newest`` is None before the first checkpoint.
+    """
 
     backlog: Backlog
     problem: str = ""
     vacuum: bool = False
+    log: int = 0
+    newest: Newest | None = None
 
 
 class Scanner:
@@ -62,11 +75,13 @@ class Scanner:
         known = self._known.get(uid)
         if known is None or known.mark != files.snapshot or known.folders != files.folders:
             known = self._known[uid] = _Known.read(root, uid, files)
+        log = sum(files.sizes.values())
         if known.problem:
-            return Found(Backlog(uid, 0), known.problem)
+            return Found(Backlog(uid, 0), known.problem, log=log)
         if shrunk := known.shrunk(files):
-            return Found(Backlog(uid, 0), shrunk)
-        return Found(_backlog(uid, known, files, now), vacuum=known.has_stale(files, now))
+            return Found(Backlog(uid, 0), shrunk, log=log)
+        backlog = _backlog(uid, known, files, now)
+        return Found(backlog, vacuum=known.has_stale(files, now), log=log, newest=known.newest)
 
 
 _day = lru_cache(4096)(segment_day)
@@ -113,6 +128,7 @@ class _Known(NamedTuple):
     created: float = 0.0
     event_bytes: float | None = None
     retain_days: int = 0
+    newest: Newest | None = None
 
     @classmethod
     def read(cls, root: Path, uid: str, files: _Files) -> _Known:
@@ -134,6 +150,11 @@ class _Known(NamedTuple):
             created=manifest.created_at / SECOND,
             event_bytes=_event_bytes(manifest),
             retain_days=manifest.retain_days,
+            newest=Newest(
+                manifest.generation,
+                manifest.created_at / SECOND,
+                {layer.name: layer.nbytes for layer in manifest.layers},
+            ),
         )
 
     def shrunk(self, files: _Files) -> str:

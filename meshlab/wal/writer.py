@@ -17,13 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from meshlab.errors import BadEvent, StorageError, WalPoisoned, WriteFailed, storage_errors
+from meshlab.errors import BadEvent, WalPoisoned, WriteFailed, storage_errors
 from meshlab.events import MeshEvent, encode_event, encode_events
 from meshlab.times import DAY, day_of, format_time, midnight
+from meshlab.wal.batch import frames
 from meshlab.wal.commit import GroupCommit, Receipt, Request
-from meshlab.wal.computed import Compute, Computed, is_ready, turns
+from meshlab.wal.computed import Choose, Chosen, Compute, Computed, chosen_from, made_ready, turns
 from meshlab.wal.files import REAL_FILES, Files
-from meshlab.wal.frame import EVENT_START, MAX_FRAME, MAX_SEQ_DIGITS, check_key, read_tail, too_large, write_frame
+from meshlab.wal.frame import EVENT_START, MAX_FRAME, check_key, read_tail, too_large
 from meshlab.wal.lock import Hint, LockFile, Poison
 from meshlab.wal.paths import LOCK, segment_days, segment_name
 from meshlab.wal.recovery import LogEnd, find_end, look_behind
@@ -127,6 +128,15 @@ class Writer:
         self._computing = True
         return self._submit(Computed(compute))
 
+    def append_chosen(self, choose: Choose) -> None:
+        """Append, each as a frame of its own, the requests that ``choose`` makes of the log as it stands.
+
+        Called as in ``append_computed``; it may choose none.  On return all that was in
+        the log when it chose is on disk too, and each request has its receipt or error.
+        """
+        self._computing = True
+        self._submit(Chosen(choose))
+
     def close(self) -> None:
         """Close the files, when the appends under way are done; a later append opens them again."""
         self._check_process()
@@ -152,7 +162,7 @@ class Writer:
         finally:
             if self._lock is lock:
                 lock.release()
-        if receipts and self.durability == "commit":
+        if receipts and self._fd is not None and self.durability == "commit":
             self._sync(lock)
         for request, receipt in receipts:
             request.receipt = receipt
@@ -301,7 +311,7 @@ class Writer:
         day = max(day_of(now), end.segment or "")
         if day != self._day or day != end.segment or day != end.framed:
             end = self._turn_to(lock, day, end, now)
-        data, receipts, after = _frames(batch, end, format_time(now))
+        data, receipts, after = frames(batch, end, format_time(now))
         if receipts:
             slipped = self._put(lock, day, data) - end.size
             if slipped:
@@ -317,10 +327,16 @@ class Writer:
         """Write a batch that may hold computed appends, each of which sees those before it in the file."""
         receipts: list[tuple[Request, Receipt]] = []
         for together in turns(batch):
-            if is_ready(together, end):
-                written = self._write(lock, together, end)
+            if ready := made_ready(together, end):
+                written = self._write(lock, ready, end)
                 receipts += written
                 end = self._end if written and self._end is not None else end
+            chosen = chosen_from(together)
+            if chosen and not ready and end.segment is not None:
+                # What it chose from may be another process's, and not on disk yet: the sync sees to it.
+                with storage_errors("append to", self.root / segment_name(end.segment)):
+                    self._open_segment(end.segment)
+            receipts += chosen
         return receipts
 
     def _turn_to(self, lock: LockFile, day: str, end: LogEnd, now: int) -> LogEnd:
@@ -360,7 +376,7 @@ class Writer:
 
     def _sync(self, lock: LockFile) -> None:
         """Sync the open segment and, the first time in it, the directories that name it."""
-        assert self._fd is not None and self._end is not None and self._day is not None
+        assert self._fd is not None and self._day is not None
         try:
             self._files.sync(self._fd)
             if self._named != self._day:
@@ -372,7 +388,8 @@ class Writer:
                 raise self._poison(lock, self._day, error) from error
             finally:
                 lock.release()
-        self._synced = self._end.size
+        if self._end is not None and self._end.segment == self._day:
+            self._synced = self._end.size
 
     def _sync_names(self) -> None:
         """Make the names on the way to the log durable."""
@@ -412,39 +429,3 @@ def sync_names(root: Path, files: Files, more: Iterable[Path] = ()) -> None:
 _FULL = (
     "the disk is full: free space, reopen the store, and look at the end of the log before sending these events again"
 )
-
-
-def _refuse_past_last(seq: int) -> None:
-    """Refuse a seq no reader takes: a frame with an impossible one stands in the log."""
-    if seq >= 10**MAX_SEQ_DIGITS:
-        raise StorageError(
-            f"the next event would be number {seq}: readers take {MAX_SEQ_DIGITS} digits",
-            hint="a frame in the log has an impossible seq: run 'meshlab verify'; nothing was written",
-        )
-
-
-def _frames(batch: list[Request], end: LogEnd, time: str) -> tuple[bytes, list[tuple[Request, Receipt]], LogEnd]:
-    """The bytes to append, the receipts they will earn, and the end of the log behind them.
-
-    What a crash left is ended by a newline and named first.  A frame that is too large
-    fails its own request only.
-    """
-    assert end.segment is not None
-    parts = [b"\n"] if end.newline else []
-    size, seq, total = end.size + len(parts), end.seq, end.sum
-    for torn in end.torn:
-        frame = write_frame([torn.event()], time, seq=seq + 1, prev=total)
-        parts.append(frame.data)
-        size, seq, total = size + len(frame.data), frame.last_seq, frame.sum
-    receipts = []
-    for request in batch:
-        try:
-            frame = write_frame(request.events, time, seq=seq + 1, prev=total, key=request.key)
-        except BadEvent as error:
-            request.error = error
-            continue
-        parts.append(frame.data)
-        receipts.append((request, Receipt(frame.first_seq, frame.last_seq, end.segment, size, len(frame.data))))
-        size, seq, total = size + len(frame.data), frame.last_seq, frame.sum
-    _refuse_past_last(seq)
-    return b"".join(parts), receipts, LogEnd(end.segment, size, seq, total, False, [], end.segment)

@@ -1,0 +1,65 @@
+/** Where an event stands in the log once it is on disk. */
+export interface Written {
+  /** The number of the event in the user's log. */
+  seq: number;
+  /** Day and byte offset, `YYYYMMDD:offset`. */
+  lsn: string;
+  /** Whether it was there already: a retry found it. */
+  duplicate: boolean;
+}
+
+/** What of the Web Storage API the queue needs; `localStorage` is one. */
+export interface QueueStorage {
+  readonly length: number;
+  key(index: number): string | null;
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
+export interface BridgeOptions {
+  /** Where the gateway is; the origin this module came from unless given. */
+  url?: string;
+  /** A token, or a function that gives the current one. */
+  token?: string | (() => string | null | Promise<string | null>);
+  /** Where events wait until they are written; `localStorage` where there is one, `null` for memory only. */
+  storage?: QueueStorage | null;
+  /** Most events of one request (100). */
+  batch?: number;
+  /** Milliseconds for which events are collected (20). */
+  delay?: number;
+  /** Most events that wait (10000); one more is rejected. */
+  limit?: number;
+  /** Milliseconds before the first retry (250), doubled up to `longest` (30000). */
+  pause?: number;
+  longest?: number;
+  /** Milliseconds after which a request counts as failed (30000). */
+  timeout?: number;
+  /** Told of every request that will be tried again. */
+  onRetry?: (reason: Error) => void;
+}
+
+/** The gateway refused an event for good: it is not in the log, and not tried again. */
+export class EventRefused extends Error {
+  readonly status: number;
+  readonly kind: string;
+}
+
+/** Sends events to a gateway, each once and those of a user in order, whatever becomes of the connection. */
+export class MeshBridge {
+  constructor(options?: BridgeOptions);
+  /** Resolves when the event is on disk; rejects with `EventRefused`, or when too many wait. */
+  log(userId: string, event: unknown): Promise<Written>;
+  /** Events that wait for an answer. */
+  readonly pending: number;
+  /** Send what waits now, without a pause; resolves when nothing waits any more or a request failed. */
+  flush(): Promise<void>;
+  /** Stop; what waits stays in the storage for the next bridge. */
+  close(): void;
+}
+
+/** Settings of the bridge that `logEventToWal` uses; call it before the first event. */
+export function configure(options: BridgeOptions): MeshBridge;
+
+/** Append one event to the user's log; resolves when it is on disk. */
+export function logEventToWal(userId: string, event: unknown): Promise<Written>;

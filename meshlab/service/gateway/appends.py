@@ -1,0 +1,115 @@
+"""The two routes that write: one event, and a batch of lines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from meshlab.errors import MeshlabError
+from meshlab.service.gateway.admission import Admission
+from meshlab.service.gateway.answers import Answer, json_answer, line_result, receipt_answer
+from meshlab.service.gateway.auth import APPEND, Grant, Tokens
+from meshlab.service.gateway.exchange import Exchange
+from meshlab.service.gateway.lanes import Lanes
+from meshlab.service.gateway.posts import Draft, read_post, split_lines
+from meshlab.service.gateway.refusals import Malformed, TooLarge, verdict
+from meshlab.service.metrics import Metrics
+
+_BREATH = 256
+"""Lines of a batch that are read before other requests get a turn."""
+
+MIXED = 207
+"""The status of a batch in which not every line was written."""
+
+
+class Appends:
+    """Takes events in and answers when they are on disk."""
+
+    def __init__(self, lanes: Lanes, admission: Admission, tokens: Tokens, metrics: Metrics, secret: str) -> None:
+        self._lanes = lanes
+        self._admission = admission
+        self._tokens = tokens
+        self._metrics = metrics
+        self._secret = secret
+
+    async def one(self, exchange: Exchange) -> Answer:
+        """``POST /api/mesh/wal``: one event."""
+        exchange.authorize(self._tokens)
+        draft = self._draft(exchange, await exchange.body(self._admission.limits.body, self._admission))
+        await self._lanes.outcome(draft)
+        if draft.error is not None:
+            raise draft.error
+        return receipt_answer(draft)
+
+    def _draft(self, exchange: Exchange, body: bytes) -> Draft:
+        """The draft of a body, if who sends it may append it."""
+        draft = read_post(body, exchange.key)
+        exchange.uid = draft.uid
+        assert exchange.grant is not None
+        exchange.grant.check(draft.uid, APPEND)
+        return draft
+
+    def begin(self, exchange: Exchange, body: bytes, tell: Callable[[Draft], None]) -> None:
+        """``one`` without a task: the body is there, and ``tell`` is called with the outcome."""
+        exchange.authorize(self._tokens)
+        exchange.hold(len(body), self._admission)
+        draft = self._draft(exchange, body)
+        draft.tell = lambda: tell(draft)
+        self._lanes.submit(draft)
+
+    async def batch(self, exchange: Exchange) -> Answer:
+        """``POST /api/mesh/wal/batch``: one event per line, each with a status of its own."""
+        grant = exchange.authorize(self._tokens)
+        if exchange.key is not None:
+            raise Malformed(
+                "a batch takes no Idempotency-Key header", hint='give each line a "key" of its own, beside its event'
+            )
+        limits = self._admission.limits
+        body = await exchange.body(limits.batch, self._admission)
+        taken: list[tuple[int, Draft | MeshlabError]] = []
+        waiters: list[asyncio.Future[None]] = []
+        stopped: dict[str, MeshlabError] = {}
+        for number, line in split_lines(body, limits.lines, limits.body):
+            taken.append((number, self._take(grant, line, waiters, stopped)))
+            if number % _BREATH == 0:
+                await asyncio.sleep(0)
+        for waiter in waiters:
+            await waiter
+        return self._result(taken)
+
+    def _take(
+        self,
+        grant: Grant,
+        line: bytes | TooLarge,
+        waiters: list[asyncio.Future[None]],
+        stopped: dict[str, MeshlabError],
+    ) -> Draft | MeshlabError:
+        """Submit one line.  When a user's line is to be sent again, so are those behind it: order is kept."""
+        if isinstance(line, TooLarge):
+            return line
+        try:
+            draft = read_post(line)
+            grant.check(draft.uid, APPEND)
+        except MeshlabError as error:
+            return error
+        if draft.uid in stopped:
+            return stopped[draft.uid]
+        try:
+            waiters.append(self._lanes.outcome(draft))
+        except MeshlabError as error:
+            if verdict(error).retry_after is not None:
+                stopped[draft.uid] = error
+            return error
+        return draft
+
+    def _result(self, taken: list[tuple[int, Draft | MeshlabError]]) -> Answer:
+        results = [line_result(number, outcome, self._secret) for number, outcome in taken]
+        failed = 0
+        for _, outcome in taken:
+            error = outcome.error if isinstance(outcome, Draft) else outcome
+            if error is not None:
+                failed += 1
+                uid = outcome.uid if isinstance(outcome, Draft) else ""
+                self._metrics.add("meshlab_rejects_total", 1, verdict(error).reason, uid=uid)
+        said = {"success": not failed, "written": len(results) - failed, "failed": failed, "results": results}
+        return json_answer(said, MIXED if failed else 200)

@@ -1,0 +1,279 @@
+"""One lane per user: what arrives while a commit is under way is committed together by the next.
+
+The event loop's thread owns the lanes and their queues.  A commit runs in a thread of a
+small pool: it takes what waits in one lane, in order, as one ``append_chosen``: under
+the log's lock it asks the index of keys which drafts are in the log already, the others
+become frames of one write and one sync.  A lane has one commit at a time, so order is
+kept and the index needs no lock of its own.
+
+A log that fails takes no appends until ``mend`` has opened it anew, which writes again
+what a failed sync may have lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from meshlab.errors import MeshlabError, WriteFailed
+from meshlab.service.gateway.admission import Admission
+from meshlab.service.gateway.keys import KeyIndex
+from meshlab.service.gateway.posts import Draft
+from meshlab.service.gateway.refusals import RETRY_SECONDS, Conflict, Unavailable, is_trouble
+from meshlab.store import Store
+from meshlab.wal.commit import Request
+from meshlab.wal.recovery import LogEnd
+
+THREADS = 8
+_OPEN = 256
+"""Logs kept open; each holds two files and a page of memory."""
+
+_AT_ONCE = 4096
+_AT_ONCE_BYTES = 4 << 20
+"""Most drafts, and their bytes, of one commit."""
+
+
+class Watch(Protocol):
+    """Who wants to know what commits do; called from their threads."""
+
+    def committed(self, batch: list[Draft], frames: int) -> None:
+        """A commit is done: its drafts have their outcome, ``frames`` were written."""
+
+    def failed(self, uid: str, error: MeshlabError) -> None:
+        """A log takes no appends from now on."""
+
+
+class Lane:
+    """The queue of one user."""
+
+    __slots__ = ("busy", "flying", "keys", "trouble", "uid", "waiting")
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.waiting: list[Draft] = []
+        self.flying: dict[bytes, Draft] = {}
+        self.keys: KeyIndex | None = None
+        self.busy = False
+        self.trouble: MeshlabError | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be missed if it were forgotten."""
+        return not self.busy and not self.waiting and self.trouble is None
+
+
+class Lanes:
+    """All lanes of a store; for the event loop's thread, but for what is said of threads."""
+
+    def __init__(self, store: Store, admission: Admission, watch: Watch, *, threads: int = THREADS) -> None:
+        self._store = store
+        self._admission = admission
+        self._watch = watch
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="append")
+        self._lanes: OrderedDict[str, Lane] = OrderedDict()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def trouble(self) -> dict[str, MeshlabError]:
+        """The users whose logs take no appends, and why."""
+        return {lane.uid: lane.trouble for lane in self._lanes.values() if lane.trouble is not None}
+
+    def submit(self, draft: Draft) -> None:
+        """Queue a draft, which is told when it has its outcome.  One with a key that is under way joins it.
+
+        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``Conflict``.
+        """
+        lane = self._lane(draft.uid)
+        if lane.trouble is not None:
+            raise _unavailable(lane)
+        if draft.key is not None:
+            first = lane.flying.get(draft.key)
+            if first is not None:
+                if first.event != draft.event:
+                    raise Conflict("the key stands for another event, which is under way")
+                first.followers.append(draft)
+                return
+        self._admission.enter(draft.uid, draft.nbytes)
+        if draft.key is not None:
+            lane.flying[draft.key] = draft
+        lane.waiting.append(draft)
+        if not lane.busy:
+            lane.busy = True
+            # Not at once: what other connections have sent by now goes with it.
+            self._loop.call_soon(self._start, lane)
+
+    def outcome(self, draft: Draft) -> asyncio.Future[None]:
+        """Submit a draft; the future is done when it has its outcome.  Raises as ``submit``."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        draft.tell = lambda: None if waiter.done() else waiter.set_result(None)
+        self.submit(draft)
+        return waiter
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way, then close the logs."""
+        while any(lane.busy for lane in self._lanes.values()):
+            await asyncio.sleep(0.01)
+        await self._loop.run_in_executor(self._pool, self._store.close)
+        self._pool.shutdown()
+
+    async def mend(self, may: Callable[[MeshlabError], bool] = lambda error: True) -> None:
+        """Open the logs in trouble anew, those ``may`` lets; who succeeds takes appends again."""
+        for lane in [lane for lane in self._lanes.values() if lane.trouble is not None and not lane.busy]:
+            assert lane.trouble is not None
+            if may(lane.trouble):
+                lane.busy = True
+                lane.trouble = await self._loop.run_in_executor(self._pool, self._try, lane.uid)
+                lane.busy = False
+
+    def _try(self, uid: str) -> MeshlabError | None:
+        """In a thread: append nothing, which opens and repairs all the same."""
+        try:
+            self._store[uid].append_chosen(lambda end: [])
+        except MeshlabError as error:
+            self._store[uid].close()
+            return error
+        return None
+
+    def _lane(self, uid: str) -> Lane:
+        lane = self._lanes.get(uid)
+        if lane is None:
+            lane = self._lanes[uid] = Lane(uid)
+            if len(self._lanes) > _OPEN:
+                self._let_go()
+        else:
+            self._lanes.move_to_end(uid)
+        return lane
+
+    def _let_go(self) -> None:
+        """Close the log that was appended to the longest ago."""
+        oldest = next((lane for lane in self._lanes.values() if lane.is_idle), None)
+        if oldest is not None and oldest.uid != next(reversed(self._lanes)):
+            del self._lanes[oldest.uid]
+            self._pool.submit(self._store[oldest.uid].close)
+
+    def _start(self, lane: Lane) -> None:
+        batch = _take(lane)
+        self._pool.submit(self._commit, lane, batch)
+
+    def _done(self, lane: Lane, batch: list[Draft], trouble: MeshlabError | None) -> None:
+        """In the event loop's thread: a commit is over."""
+        for draft in batch:
+            self._admission.leave(draft.nbytes)
+            if draft.key is not None:
+                del lane.flying[draft.key]
+            for follower in draft.followers:
+                follower.receipt, follower.error, follower.duplicate = draft.receipt, draft.error, True
+                follower.done()
+            draft.done()
+        if trouble is not None:
+            lane.trouble, lane.keys = trouble, None
+            self._turn_away(lane)
+        if lane.waiting:
+            self._start(lane)
+        else:
+            lane.busy = False
+
+    def _turn_away(self, lane: Lane) -> None:
+        """Answer what waits behind a failure: it was not written."""
+        behind, lane.waiting = lane.waiting, []
+        for draft in behind:
+            draft.error = _unavailable(lane)
+        if behind:
+            self._done(lane, behind, None)
+
+    # In a thread of the pool
+
+    def _commit(self, lane: Lane, batch: list[Draft]) -> None:
+        trouble = None
+        frames = 0
+        try:
+            frames = self._append(lane, batch)
+        except Exception as error:
+            known = _known(error)
+            for draft in batch:
+                if draft.receipt is None and draft.error is None:
+                    draft.error = known
+            if is_trouble(known):
+                trouble = known
+                self._store[lane.uid].close()
+                self._watch.failed(lane.uid, known)
+        self._watch.committed(batch, frames)
+        self._loop.call_soon_threadsafe(self._done, lane, batch, trouble)
+
+    def _append(self, lane: Lane, batch: list[Draft]) -> int:
+        """Append what is new of a batch; returns how many frames that were."""
+        user = self._store[lane.uid]
+        if lane.keys is None and any(draft.key for draft in batch):
+            index = KeyIndex(user.root)
+            index.load()
+            lane.keys = index
+        requests: dict[Draft, Request] = {}
+        start: list[tuple[str | None, int]] = []
+
+        def choose(end: LogEnd) -> list[Request]:
+            start[:] = [(end.segment, end.size)]
+            requests.clear()
+            requests.update((draft, Request([draft.event], draft.key)) for draft in _new(batch, lane.keys, end))
+            return list(requests.values())
+
+        user.append_chosen(choose)
+        for draft, request in requests.items():
+            draft.receipt, draft.error = request.receipt, request.error and _known(request.error)
+        if lane.keys is not None:
+            _note(lane.keys, start[0], list(requests))
+        return sum(draft.receipt is not None for draft in requests)
+
+
+def _unavailable(lane: Lane) -> Unavailable:
+    assert lane.trouble is not None
+    return Unavailable(f"the log takes no appends: {lane.trouble.message}", retry_after=RETRY_SECONDS)
+
+
+def _known(error: Exception) -> MeshlabError:
+    return error if isinstance(error, MeshlabError) else WriteFailed(f"{type(error).__name__}: {error}")
+
+
+def _take(lane: Lane) -> list[Draft]:
+    """What goes into the next commit: all that waits, if it is not too much."""
+    waiting = lane.waiting
+    count = nbytes = 0
+    for draft in waiting[:_AT_ONCE]:
+        nbytes += draft.nbytes
+        if count and nbytes > _AT_ONCE_BYTES:
+            break
+        count += 1
+    lane.waiting = waiting[count:]
+    return waiting[:count]
+
+
+def _new(batch: list[Draft], keys: KeyIndex | None, end: LogEnd) -> list[Draft]:
+    """The drafts whose keys are not in the log; the others get their outcome here."""
+    if keys is None:
+        return batch
+    keys.catch_up(end.segment, end.size)
+    return [draft for draft in batch if draft.key is None or not _is_known(draft, draft.key, keys)]
+
+
+def _is_known(draft: Draft, key: bytes, keys: KeyIndex) -> bool:
+    known = keys.find(key)
+    if known is None:
+        return False
+    if known.event == draft.event:
+        draft.receipt, draft.duplicate = known.receipt, True
+    else:
+        draft.error = Conflict("the key stands for another event")
+    return True
+
+
+def _note(keys: KeyIndex, start: tuple[str | None, int], drafts: list[Draft]) -> None:
+    """Put into the index what a commit has added to the log."""
+    for draft in drafts:
+        if draft.receipt is not None:
+            last = draft.receipt
+            keys.step(start, (last.segment, last.offset + last.nbytes))
+            start = (last.segment, last.offset + last.nbytes)
+            if draft.key is not None:
+                keys.add(draft.key, last.segment, last.offset)

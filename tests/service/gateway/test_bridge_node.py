@@ -1,0 +1,237 @@
+"""The bridge in node, against a gateway that is killed, full and away: every event is in the log, once, in order."""
+
+import json
+import shutil
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import meshlab
+
+from .limits import full_disk
+
+NODE = shutil.which("node")
+BRIDGE = Path(meshlab.__file__).parent / "service" / "bridge" / "mesh-bridge.js"
+HEAD = """
+import { MeshBridge, configure, logEventToWal } from %s;
+import { createInterface } from "node:readline";
+const url = process.argv[1];
+const say = (what) => console.log(JSON.stringify(what));
+const quick = { url, pause: 20, longest: 100, delay: 5, timeout: 2000 };
+class Storage {
+  constructor(items = []) { this.items = new Map(items); }
+  get length() { return this.items.size; }
+  key(at) { return [...this.items.keys()][at] ?? null; }
+  getItem(name) { return this.items.get(name) ?? null; }
+  setItem(name, value) { this.items.set(name, value); }
+  removeItem(name) { this.items.delete(name); }
+}
+"""
+pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed: the bridge is not run in it")
+
+
+class Node:
+    """A node process that runs the bridge and says what comes of it, one JSON value per line."""
+
+    def __init__(self, url, body):
+        code = HEAD % json.dumps(BRIDGE.as_uri()) + textwrap.dedent(body)
+        command = [NODE, "--input-type=module", "-e", code, url]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def hear(self):
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read()
+        return json.loads(line)
+
+    def tell(self, text=""):
+        self.process.stdin.write(f"{text}\n")
+        self.process.stdin.flush()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_one_event_resolves_to_where_it_stands(gate):
+    body = 'configure(quick); say(await logEventToWal("ann", { Delete: "m1" })); process.exit(0);'
+    with Node(gate.url, body) as node:
+        said = node.hear()
+    assert (said["seq"], said["duplicate"]) == (1, False)
+    (row,) = gate.rows("ann")
+    assert said["lsn"] == f"{row['segment']}:{row['offset']}"
+    assert len(row["key"]) == 36
+
+
+def test_many_events_go_in_few_requests_and_in_order(gate):
+    body = """
+    const bridge = new MeshBridge(quick);
+    const all = Array.from({ length: 500 }, (_, at) => bridge.log(at % 2 ? "odd" : "even", at));
+    say((await Promise.all(all)).length); say(bridge.pending); process.exit(0);
+    """
+    before = len(gate.said("request"))
+    with Node(gate.url, body) as node:
+        assert (node.hear(), node.hear()) == (500, 0)
+    assert gate.events("even") == list(range(0, 500, 2))
+    assert gate.events("odd") == list(range(1, 500, 2))
+    assert len(gate.said("request")) - before < 10
+
+
+def test_a_refused_event_rejects_and_those_around_it_are_written(gate):
+    body = """
+    const bridge = new MeshBridge(quick);
+    const tried = [bridge.log("r", 1), bridge.log("../r", 2), bridge.log("r", { Insert: {} }), bridge.log("r", 3)];
+    const told = ({ status, reason }) => [status, reason?.status ?? 0, reason?.kind ?? ""];
+    for (const one of await Promise.allSettled(tried)) say(told(one));
+    for (const wrong of [undefined, () => 1]) say(await bridge.log("r", wrong).catch((error) => error.name));
+    process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert [node.hear() for _ in range(4)] == [
+            ["fulfilled", 0, ""],
+            ["rejected", 400, "BadUserId"],
+            ["rejected", 400, "BadEvent"],
+            ["fulfilled", 0, ""],
+        ]
+        assert [node.hear(), node.hear()] == ["TypeError", "TypeError"]
+    assert gate.events("r") == [1, 3]
+
+
+def test_a_batch_over_the_limit_of_the_gateway_goes_line_by_line(start):
+    gate = start("--batch", "2kB", "--body", "1kB")
+    body = """
+    const bridge = new MeshBridge(quick);
+    const all = [1, 2, 3, 4].map((at) => bridge.log("ann", String(at).repeat(900)));
+    const large = bridge.log("ann", "x".repeat(5000)).catch((error) => error.status);
+    say((await Promise.all(all)).length); say(await large); process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert (node.hear(), node.hear()) == (4, 413)
+    assert [event[0] for event in gate.events("ann")] == ["1", "2", "3", "4"]
+
+
+STORM = """
+const bridge = new MeshBridge({ ...quick, batch: 7 });
+let written = 0, duplicates = 0, retries = 0;
+const one = (at) => bridge.log("ann", { at }).then(({ duplicate }) => { written += 1; duplicates += duplicate; });
+const all = [];
+const input = createInterface({ input: process.stdin });
+for await (const line of input) {
+  if (line === "end") break;
+  for (let step = 0; step < 20; step += 1) all.push(one(all.length));
+  while (line === "wait" && bridge.pending) await new Promise((go) => setTimeout(go, 10));
+  say({ written, pending: bridge.pending });
+}
+await Promise.all(all);
+say({ written, duplicates, total: all.length });
+process.exit(0);
+"""
+
+
+def finished(node, gate):
+    node.tell("end")
+    end = node.hear()
+    assert end["written"] == end["total"]
+    assert [event["at"] for event in gate.events("ann")] == list(range(end["total"]))
+    return end
+
+
+def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(start):
+    gate = start()
+    with Node(gate.url, STORM) as node:
+        node.tell("wait")
+        node.hear()
+        for _ in range(3):
+            node.tell()
+            node.hear()
+            gate.process.kill()
+            gate.process.wait()
+            node.tell()
+            assert node.hear()["pending"] >= 20
+            gate = start(port=gate.port)
+            node.tell("wait")
+            node.hear()
+        assert finished(node, gate)["total"] == 200
+
+
+def test_a_full_disk_is_waited_for(start):
+    gate = start()
+    with Node(gate.url, STORM) as node:
+        node.tell("wait")
+        node.hear()
+        with full_disk(gate.process.pid):
+            node.tell()
+            node.hear()
+            while not gate.said("log failed"):
+                node.tell()
+                assert node.hear()["pending"] > 0
+            assert gate.ask("GET", "/readyz")[0] == 503
+        finished(node, gate)
+    assert any(line["status"] == 207 for line in gate.said("request"))
+
+
+def test_what_waits_survives_the_end_of_the_process(start):
+    gate = start()
+    gate.stop()
+    body = """
+    const storage = new Storage();
+    const bridge = new MeshBridge({ ...quick, storage });
+    for (let at = 0; at < 30; at += 1) bridge.log("ann", at);
+    say([...storage.items]); process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        items = node.hear()
+    assert len(items) == 30
+    gate = start(port=gate.port)
+    body = f"""
+    const storage = new Storage({json.dumps(items)});
+    const bridge = new MeshBridge({{ ...quick, storage }});
+    say(bridge.pending);
+    await bridge.log("ann", 30);
+    say([bridge.pending, storage.length]); process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert node.hear() == 30
+        assert node.hear() == [0, 0]
+    assert gate.events("ann") == list(range(31))
+
+
+def test_more_than_may_wait_is_rejected_at_once():
+    body = """
+    const bridge = new MeshBridge({ ...quick, limit: 2 });
+    const tried = [1, 2, 3].map((at) => bridge.log("ann", at));
+    say(await tried[2].catch((error) => error.message)); say(bridge.pending); process.exit(0);
+    """
+    with Node("http://127.0.0.1:9", body) as node:
+        assert (node.hear(), node.hear()) == ("2 events wait to be written", 2)
+
+
+def test_without_keys_the_same_storm_would_double_events(start):
+    """The twin: a client that sends again without keys writes what was on disk, unheard, a second time."""
+    gate = start()
+    lines = [{"userId": "ann", "event": at} for at in range(5)]
+    gate.batch(lines)
+    gate.batch(lines)
+    assert gate.events("ann") == [*range(5), *range(5)]
+
+
+def test_the_module_says_what_its_types_declare():
+    types = BRIDGE.with_suffix(".d.ts").read_text(encoding="utf-8")
+    body = "import * as all from %s; console.log(JSON.stringify(Object.keys(all).sort()))" % json.dumps(BRIDGE.as_uri())
+    run = subprocess.run([NODE, "--input-type=module", "-e", body], capture_output=True, check=True)
+    names = json.loads(run.stdout)
+    assert names == ["EventRefused", "MeshBridge", "configure", "logEventToWal"]
+    assert all(f" {name}" in types for name in names)
+
+
+def test_the_gateway_serves_it(gate):
+    status, data, headers = gate.ask("GET", "/mesh-bridge.js")
+    assert (status, data) == (200, BRIDGE.read_bytes())
+    assert headers["content-type"].startswith("text/javascript")
+    assert gate.ask("GET", "/mesh-bridge.d.ts")[1] == BRIDGE.with_suffix(".d.ts").read_bytes()

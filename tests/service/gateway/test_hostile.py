@@ -1,0 +1,148 @@
+"""Whatever comes in: no error of the server, no hang, no growth, and it still acknowledges after."""
+
+import json
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from meshlab.wal.paths import check_uid, segment_day
+
+from .gate import request
+from .hostile import GOOD, KINDS, hostile
+
+SEED = 20250707
+COUNT = 10_000 if os.environ.get("MESHLAB_EVERY_REQUEST") == "1" else 440
+"""440 take seconds; MESHLAB_EVERY_REQUEST=1 sends ten thousand."""
+
+
+def status_of(answer):
+    """The status of the first answer; 0 when the connection was closed without one."""
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+def test_hostile_requests_are_answered_at_once_and_leave_no_trace(start):
+    gate = start("--rate", "none", "--no-access-log")
+    print(f"seed {SEED}, {COUNT} requests")
+    for _, data in hostile(len(KINDS) * 10, SEED - 1):  # what is loaded on first use is no growth
+        gate.raw(data)
+    before, slowest, seen = gate.memory(), (0.0, ""), {}
+    for kind, data in hostile(COUNT, SEED):
+        began = time.monotonic()
+        answer = gate.raw(data)
+        slowest = max(slowest, (time.monotonic() - began, kind))
+        status = status_of(answer)
+        assert status < 500, f"{kind}: {data[:300]!r} was answered {answer[:300]!r}"
+        assert str(gate.store).encode() not in answer
+        seen.setdefault(kind, set()).add(status)
+    print(f"slowest {slowest[0] * 1000:.0f} ms ({slowest[1]}); memory grew {gate.memory() - before:,} bytes; {seen}")
+    assert slowest[0] < 1.0
+    assert gate.memory() - before < 24 << 20
+    assert seen["pretty"] == {200}
+    assert seen["deep"] <= {207, 400}
+    assert 200 not in seen["uid"]
+    assert gate.append("after", {"Delete": "m1"})[0] == 200
+    assert [row["id"] for row in gate.rows("after")] == ["m1"]
+    assert os.listdir(gate.store.parent) == [gate.store.name]
+    assert all(check_uid(name) for name in os.listdir(gate.store))
+    assert not [path for path in gate.store.rglob("*") if path.name != "wal.lock" and not segment_day(path.name)
+                and path.parent != gate.store]  # fmt: skip
+    assert not [line for line in gate.lines if not isinstance(line, dict) or line["level"] == "error"]
+
+
+def test_a_body_that_comes_drop_by_drop_is_cut_off_and_holds_up_nobody(start):
+    gate = start("--timeout", "0.5s")
+    data = request(GOOD)
+    answers = []
+
+    def drip():
+        with socket.create_connection(("127.0.0.1", gate.port), timeout=10) as connection:
+            began = time.monotonic()
+            try:
+                for at in range(len(data)):
+                    connection.sendall(data[at : at + 1])
+                    time.sleep(0.02)
+            except OSError:
+                pass
+            answers.append((status_of(gate.drained(connection)), time.monotonic() - began))
+
+    threads = [threading.Thread(target=drip) for _ in range(30)]
+    for thread in threads:
+        thread.start()
+    times = []
+    while any(thread.is_alive() for thread in threads):
+        began = time.monotonic()
+        assert gate.append("quick")[0] == 200
+        times.append(time.monotonic() - began)
+    assert {status for status, _ in answers} <= {408, 0}
+    assert 408 in {status for status, _ in answers}
+    assert max(seconds for _, seconds in answers) < 5
+    assert max(times) < 1
+    assert not (gate.store / "good").exists()
+
+
+def test_a_client_that_says_nothing_is_let_go(start):
+    gate = start("--timeout", "0.3s")
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=10) as connection:
+        assert gate.drained(connection) == b""
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=10) as connection:
+        connection.sendall(request(GOOD))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"\r\n")
+        assert status_of(gate.drained(connection)) in (0, 408)
+
+
+def test_a_client_that_does_not_take_its_answer_is_let_go(start):
+    gate = start("--timeout", "0.5s")
+    gate.batch([{"userId": "ann", "event": {"Insert": {"id": f"m{at}", "content": "x" * 8000}}} for at in range(900)])
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", gate.port))
+        connection.sendall(b"GET /api/mesh/state?userId=ann HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        deadline = time.monotonic() + 20
+        while not gate.said("request") or not gate.said("request")[-1]["path"].endswith("state"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert gate.append("ann")[0] == 200
+
+
+@pytest.mark.parametrize("behind", [b"GARBAGE\r\n\r\n", b"\x00\x01\x02", b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n"])
+def test_a_whole_request_is_answered_whatever_comes_behind_it(behind, gate):
+    uid = f"whole{len(behind)}"
+    body = json.dumps({"userId": uid, "event": 1}).encode()
+    answer = gate.raw(request(body) + behind)
+    assert status_of(answer) == 200
+    assert answer.count(b"HTTP/1.1") <= 2
+    assert gate.events(uid) == [1]
+
+
+def test_requests_on_one_connection_are_answered_in_their_order(gate):
+    bodies = [json.dumps({"userId": "piped", "event": at}).encode() for at in range(30)]
+    answer = gate.raw(b"".join(map(request, bodies)) + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200"] * 31
+    assert [json.loads(part.split(b"\r\n\r\n")[1])["seq"] for part in answer.split(b"HTTP/1.1 ")[1:31]] == list(
+        range(1, 31)
+    )
+    assert gate.events("piped") == list(range(30))
+
+
+def test_a_trailer_is_no_header(gate):
+    body = json.dumps({"userId": "trailer", "event": 1}).encode()
+    chunks = b"%x\r\n%b\r\n0\r\nIdempotency-Key: late\r\n\r\n" % (len(body), body)
+    assert status_of(gate.raw(request(chunks, b"Transfer-Encoding: chunked", length=False))) == 200
+    assert "key" not in gate.rows("trailer")[0]
+
+
+def test_one_connection_too_many_is_told_to_come_back(start):
+    gate = start("--connections", "2")
+    with (
+        socket.create_connection(("127.0.0.1", gate.port), timeout=10),
+        socket.create_connection(("127.0.0.1", gate.port), timeout=10),
+    ):
+        answer = gate.raw(b"")
+    assert status_of(answer) == 503
+    assert b"retry-after: 1" in answer
+    assert gate.append("ann")[0] == 200

@@ -1,0 +1,141 @@
+"""Killed at any moment under load: every acknowledged event is in the log, once; nothing is there twice."""
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+
+import requests
+
+from .limits import full_disk
+
+SEED = 7
+ROUNDS = 30 if os.environ.get("MESHLAB_EVERY_KILL") == "1" else 3
+"""Three kills take seconds; MESHLAB_EVERY_KILL=1 makes it thirty."""
+
+CLIENTS, USERS = 8, 3
+
+
+class Client(threading.Thread):
+    """Sends one event after the other, each with a key and until it is acknowledged; tells which were."""
+
+    def __init__(self, number, url, end):
+        super().__init__()
+        self.number, self.url, self.end = number, url, end
+        self.acknowledged = []
+        self.sent = 0
+        self.again = 0
+
+    def run(self):
+        with requests.Session() as session:
+            while not self.end.is_set():
+                event = f"{self.number}-{self.sent}"
+                self.sent += 1
+                self._send(session, event)
+
+    def _send(self, session, event):
+        body = {"userId": f"u{self.number % USERS}", "event": {"Delete": event}}
+        while True:
+            try:
+                answer = session.post(
+                    f"{self.url}/api/mesh/wal", json=body, headers={"Idempotency-Key": event}, timeout=10
+                )
+                if answer.status_code == 200:
+                    self.acknowledged.append((event, answer.json()["lsn"]))
+                    return
+            except requests.RequestException:
+                pass
+            self.again += 1
+            time.sleep(0.01)
+
+
+def ids(gate):
+    """Id and place of every event in the store."""
+    users = [path.name for path in gate.store.iterdir() if path.name != ".meshlab"]
+    rows = [row for uid in users for row in gate.rows(uid) if row["op"] == "delete"]
+    return [(row["id"], f"{row['segment']}:{row['offset']}") for row in rows]
+
+
+def test_a_gateway_killed_under_load_keeps_what_it_acknowledged_once(start):
+    print(f"seed {SEED}, {ROUNDS} kills")
+    rng, end = random.Random(SEED), threading.Event()
+    gate = start("--rate", "none", "--no-access-log")
+    clients = [Client(number, gate.url, end) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    try:
+        for done in range(ROUNDS):
+            while sum(len(client.acknowledged) for client in clients) < 100 * (done + 1):
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0.0, 0.05))
+            gate.process.send_signal(signal.SIGKILL)
+            gate.process.wait()
+            gate = start("--rate", "none", "--no-access-log", port=gate.port)
+    finally:
+        end.set()
+        for client in clients:
+            client.join(60)
+    acknowledged = [pair for client in clients for pair in client.acknowledged]
+    there = ids(gate)
+    print(f"{len(acknowledged)} acknowledged, {sum(client.again for client in clients)} sent again")
+    assert Counter(event for event, _ in there) == Counter(event for event, _ in acknowledged)
+    assert set(there) == set(acknowledged)
+    assert len(acknowledged) > 100 * ROUNDS
+
+
+def test_the_check_sees_an_event_that_is_missing_and_one_that_is_there_twice(start):
+    gate = start()
+    gate.append("u0", {"Delete": "a"})
+    gate.append("u0", {"Delete": "a"})
+    there = Counter(event for event, _ in ids(gate))
+    assert there != Counter(["a"])
+    assert there != Counter(["a", "a", "b"])
+
+
+def test_a_signal_under_load_answers_what_is_under_way_and_ends(start):
+    end = threading.Event()
+    gate = start("--no-access-log")
+    clients = [Client(number, gate.url, end) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    time.sleep(0.3)
+    end.set()
+    assert gate.stop() == 0
+    began = start("--no-access-log", port=gate.port)
+    for client in clients:
+        client.join(60)
+    acknowledged = [pair for client in clients for pair in client.acknowledged]
+    assert set(ids(began)) == set(acknowledged)
+    assert [line["event"] for line in gate.lines] == ["started", "draining", "stopped"]
+
+
+def test_a_full_disk_turns_the_gateway_red_and_it_mends_itself(start):
+    gate = start()
+    assert gate.append("ann", {"Delete": "a"})[0] == 200
+    with full_disk(gate.process.pid):
+        status, said, headers = gate.ask("POST", "/api/mesh/wal", json.dumps({"userId": "ann", "event": 1}))
+        assert (status, said["kind"], headers["retry-after"]) == (503, "WriteFailed", "2")
+        assert str(gate.store) not in json.dumps(said)
+        status, said, _ = gate.ask("GET", "/readyz")
+        assert (status, said["ready"]) == (503, False)
+        assert "1 log take no appends: File too large" in said["reasons"][0] or "takes no" in said["reasons"][0]
+        assert gate.append("ann")[0] == 503
+        assert gate.ask("GET", "/healthz")[0] == 200
+    deadline = time.monotonic() + 20
+    while gate.ask("GET", "/readyz")[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert gate.append("ann", {"Delete": "b"})[0] == 200
+    assert [row["id"] for row in gate.rows("ann") if row["op"] == "delete"] == ["a", "b"]
+    assert gate.said("mended")
+
+
+def test_too_little_free_space_is_not_ready_but_takes_appends(start):
+    gate = start("--min-free", "1000TB")
+    status, said, _ = gate.ask("GET", "/readyz")
+    assert status == 503
+    assert "the disk is full" in said["reasons"][0]
+    assert gate.append("ann")[0] == 200

@@ -1,0 +1,254 @@
+"""Lanes: requests of one moment share a sync, keep their order, and one key is one event."""
+
+import asyncio
+import errno
+import threading
+
+import pytest
+
+import meshlab
+from meshlab.errors import WriteFailed
+from meshlab.service.gateway.admission import Admission, Limits
+from meshlab.service.gateway.lanes import Lanes
+from meshlab.service.gateway.posts import Draft
+from meshlab.service.gateway.refusals import Conflict, Overloaded, Unavailable
+from meshlab.store import Store
+from meshlab.wal.files import Files
+
+
+class Disk(Files):
+    """A disk whose syncs wait for ``gate``, are counted, and fail when told to."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.syncs = 0
+        self.error = None
+
+    def sync(self, fd):
+        assert self.gate.wait(30)
+        if self.error is not None:
+            raise self.error
+        super().sync(fd)
+        self.syncs += 1
+
+
+class Watch:
+    def __init__(self):
+        self.commits = []
+        self.failures = []
+
+    def committed(self, batch, frames):
+        self.commits.append((len(batch), frames))
+
+    def failed(self, uid, error):
+        self.failures.append((uid, error))
+
+
+@pytest.fixture
+def disk():
+    return Disk()
+
+
+@pytest.fixture
+def run(tmp_path, disk):
+    """Run a coroutine function that is given lanes over a store."""
+
+    def run(work, **limits):
+        async def main():
+            admission = Admission(Limits(**{"rate": None, **limits}), lambda: 0.0)
+            lanes = Lanes(Store(tmp_path / "store", files=disk), admission, Watch())
+            lanes.admission, lanes.watch = admission, lanes._watch
+            try:
+                await work(lanes)
+            finally:
+                disk.gate.set()
+                await lanes.drain()
+            assert (admission.events, admission.nbytes) == (0, 0)
+
+        asyncio.run(main())
+
+    return run
+
+
+def draft(number, uid="ann", key=None):
+    return Draft(uid, key, b'{"Delete":"m%d"}' % number)
+
+
+def events(tmp_path, uid="ann"):
+    with meshlab.open(tmp_path / "store") as store:
+        return [row["id"] for row in store[uid].events(progress=False).to_pylist()]
+
+
+def test_what_comes_at_one_moment_shares_a_sync_and_keeps_its_order(run, tmp_path, disk):
+    async def work(lanes):
+        drafts = [draft(number) for number in range(64)]
+        await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+        assert [one.receipt.last_seq for one in drafts] == list(range(1, 65))
+        assert lanes.watch.commits == [(64, 64)]
+
+    run(work)
+    assert events(tmp_path) == [f"m{number}" for number in range(64)]
+    assert disk.syncs == 1
+
+
+def test_what_comes_during_a_commit_waits_for_the_next(run, tmp_path, disk):
+    async def work(lanes):
+        disk.gate.clear()
+        first = lanes.outcome(draft(0))
+        await asyncio.sleep(0.05)
+        later = [lanes.outcome(draft(number)) for number in range(1, 10)]
+        await asyncio.sleep(0.05)
+        assert not first.done()
+        disk.gate.set()
+        await asyncio.gather(first, *later)
+        assert lanes.watch.commits == [(1, 1), (9, 9)]
+
+    run(work)
+    assert events(tmp_path) == [f"m{number}" for number in range(10)]
+
+
+def test_users_do_not_wait_for_one_another(run, disk):
+    async def work(lanes):
+        drafts = [draft(0, uid=f"u{number}") for number in range(20)]
+        await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+        assert [one.receipt.last_seq for one in drafts] == [1] * 20
+
+    run(work)
+    assert disk.syncs == 20
+
+
+def test_one_key_is_one_event_in_flight_and_after(run, tmp_path):
+    async def work(lanes):
+        together = [draft(1, key=b"k") for _ in range(5)]
+        await asyncio.gather(*[lanes.outcome(one) for one in together])
+        later = draft(1, key=b"k")
+        await lanes.outcome(later)
+        assert {one.receipt.lsn for one in [*together, later]} == {together[0].receipt.lsn}
+        assert [one.duplicate for one in [*together, later]] == [False] + [True] * 5
+
+    run(work)
+    assert events(tmp_path) == ["m1"]
+
+
+def test_without_keys_equal_events_are_events_each(run, tmp_path):
+    async def work(lanes):
+        await asyncio.gather(*[lanes.outcome(draft(1)) for _ in range(5)])
+
+    run(work)
+    assert events(tmp_path) == ["m1"] * 5
+
+
+def test_a_key_for_another_event_is_a_conflict_in_flight_and_after(run, tmp_path):
+    async def work(lanes):
+        first = lanes.outcome(draft(1, key=b"k"))
+        with pytest.raises(Conflict):
+            lanes.outcome(draft(2, key=b"k"))
+        await first
+        other = draft(2, key=b"k")
+        await lanes.outcome(other)
+        assert isinstance(other.error, Conflict)
+
+    run(work)
+    assert events(tmp_path) == ["m1"]
+
+
+def test_two_gateways_over_one_store_write_a_key_once(run, tmp_path):
+    async def work(lanes):
+        other = Lanes(Store(tmp_path / "store"), Admission(Limits(rate=None), lambda: 0.0), Watch())
+        pairs = []
+        for number in range(40):
+            pair = [draft(number, key=b"k%d" % number) for _ in range(2)]
+            pairs.append(pair)
+            await asyncio.gather(lanes.outcome(pair[0]), other.outcome(pair[1]))
+        await other.drain()
+        assert all(one.receipt.lsn == two.receipt.lsn for one, two in pairs)
+        assert all(one.duplicate != two.duplicate for one, two in pairs)
+
+    run(work)
+    assert sorted(events(tmp_path)) == sorted(f"m{number}" for number in range(40))
+
+
+def test_a_duplicate_is_acknowledged_only_when_it_is_on_disk(run, tmp_path, disk):
+    """It may be another process's, written and not yet synced."""
+
+    async def work(lanes):
+        with meshlab.open(tmp_path / "store", durability="os") as other:
+            other["ann"].append({"Delete": "m1"}, key="k")
+        again = draft(1, key=b"k")
+        await lanes.outcome(again)
+        assert again.duplicate
+
+    run(work)
+    assert disk.syncs == 1
+
+
+def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp_path, disk):
+    async def work(lanes):
+        disk.gate.clear()
+        first, behind = draft(0, key=b"k0"), draft(1, key=b"k1")
+        outcomes = [lanes.outcome(first)]
+        await asyncio.sleep(0.05)
+        outcomes.append(lanes.outcome(behind))
+        disk.error = OSError(errno.EIO, "Input/output error")
+        disk.gate.set()
+        await asyncio.gather(*outcomes)
+        assert isinstance(first.error, WriteFailed)
+        assert isinstance(behind.error, Unavailable)
+        assert [uid for uid, _ in lanes.watch.failures] == ["ann"]
+        with pytest.raises(Unavailable):
+            lanes.outcome(draft(2))
+        await lanes.outcome(draft(0, uid="bob"))  # fails too, for itself
+        await lanes.mend()
+        assert set(lanes.trouble) == {"ann", "bob"}
+        disk.error = None
+        await lanes.mend(lambda error: False)
+        assert lanes.trouble
+        await lanes.mend()
+        assert lanes.trouble == {}
+        again = [draft(0, key=b"k0"), draft(1, key=b"k1")]
+        await asyncio.gather(*[lanes.outcome(one) for one in again])
+        assert [one.duplicate for one in again] == [True, False]
+
+    run(work)
+    assert events(tmp_path) == ["m0", "m1"]
+
+
+def test_what_waits_is_bounded(run, disk):
+    async def work(lanes):
+        disk.gate.clear()
+        waiting = [lanes.outcome(draft(number)) for number in range(10)]
+        with pytest.raises(Overloaded):
+            lanes.outcome(draft(11))
+        disk.gate.set()
+        await asyncio.gather(*waiting)
+        await lanes.outcome(draft(12))
+
+    run(work, waiting=10)
+
+
+def test_an_event_too_large_for_a_frame_fails_alone(run, tmp_path):
+    async def work(lanes):
+        large = Draft("ann", b"k", b'"' + b"x" * (64 << 20) + b'"')
+        small = draft(1)
+        await asyncio.gather(lanes.outcome(large), lanes.outcome(small))
+        assert type(large.error).__name__ == "FrameTooLarge"
+        assert small.receipt is not None
+
+    run(work, waiting_bytes=1 << 30)
+
+
+def test_only_so_many_logs_stay_open(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("meshlab.service.gateway.lanes._OPEN", 4)
+
+    async def work(lanes):
+        for number in range(12):
+            await lanes.outcome(draft(0, uid=f"u{number}"))
+        await asyncio.sleep(0.05)
+        assert len(lanes._lanes) == 4
+        assert len(lanes._store._writers) == 4
+        again = draft(1, uid="u0")
+        await lanes.outcome(again)
+        assert again.receipt.last_seq == 2
+
+    run(work)
