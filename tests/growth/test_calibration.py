@@ -1,0 +1,28 @@
+"""What a replay costs is measured once, and reckoned with as it was measured."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from meshlab.growth.calibration import Costs, costs
+
+
+def test_costs_are_measured_once_and_leave_nothing_behind():
+    before = set(Path(tempfile.gettempdir()).glob("meshlab-*"))
+    found = costs()
+    print(found)
+    assert costs() is found
+    assert set(Path(tempfile.gettempdir()).glob("meshlab-*")) <= before
+    assert found.setup > 0
+    assert found.event > 0
+
+
+def test_a_million_events_take_longer_than_a_thousand():
+    assert costs().replay(1_000_000, 0, 0) > 100 * costs().log(1000, 0)
+
+
+def test_a_replay_is_what_it_takes_at_all_and_for_each_part():
+    found = Costs(setup=0.5, event=0.001, byte=0.0001, record=0.01)
+    assert found.replay(100, 2000, 10) == pytest.approx(0.5 + 0.1 + 0.2 + 0.1)
+    assert found.log(100, 2000) == pytest.approx(0.1 + 0.2)
