@@ -8,8 +8,9 @@ by the likelihood ratio of one Poisson rate against two,
 
 with ``n`` events and ``m`` expected ones on a side (Wilks, 1938), divided by how much more
 than Poisson counts the days of the series vary (quasi-likelihood: Wedderburn, 1974).  What
-hours of the day and days of the week usually have is in the expectation.  A change is where G is largest within a week, is beyond what chance would
-bring among all hours of all series, and where the rate at least doubled or halved.
+hours of the day and days of the week usually have is in the expectation.  A change is where
+G is largest within a week, is beyond what chance would bring among all hours of all series,
+and where the rate at least doubled or halved.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def change_points(totals: pa.Table) -> Changes:
         return Changes(CHANGES_SCHEMA.empty_table(), totals, ("no event has a time",))
     series = Series(events)
     if series.hours < 48:
-        series.notes.append(f"{counted(series.hours, 'hour')} of events are too few: two days are needed")
+        series.notes.append(f"{counted(series.hours, 'hour')} of events: two days are needed")
         return Changes(CHANGES_SCHEMA.empty_table(), totals, tuple(series.notes))
     rows = [row for block in series.blocks() for row in _changes(block, series)]
     rows.sort(key=lambda row: -abs(row["bytes_per_day_added"]))

@@ -324,13 +324,13 @@ class _Futures:
 
     def _chance(self, days: int) -> Any:
         """What days are off by, drawn in runs."""
-        run = min(_RUN, self._count)
+        run = _RUN if self._count >= _LEAST_TREND else 1
         starts = self._random.integers(0, self._count - run + 1, (self._futures, -(-days // run)))
         return self._off[starts[:, :, None] + np.arange(run)].reshape(self._futures, -1)[:, :days]
 
 
 _RUN = 3
-"""Days drawn together: one that follows a busy day is often busy itself."""
+"""Days drawn together: one that follows a busy day is often busy itself.  Of few days each is drawn alone."""
 
 
 class _Model(NamedTuple):

@@ -18,6 +18,7 @@ from meshlab.growth.amplification import Amplification, amplification
 from meshlab.growth.calibration import Costs, costs
 from meshlab.growth.lives import Lives
 from meshlab.growth.trace import Trace, trace
+from meshlab.snapshot.checkpoint import CHECKPOINT_LOCK
 from meshlab.snapshot.contents import LEAST
 from meshlab.snapshot.manifest import Manifest, current
 from meshlab.snapshot.ranges import rest
@@ -67,6 +68,7 @@ USER_SCHEMA = pa.schema(
     [
         ("uid", pa.string()),
         ("bytes", pa.int64()),
+        ("compactable", pa.float64()),
         ("unfolded_bytes", pa.int64()),
         ("unfolded_events", pa.int64()),
         ("freed_now_bytes", pa.int64()),
@@ -81,6 +83,7 @@ USER_SCHEMA = pa.schema(
 )
 """One row per user; what is not known is null.
 
+``compactable``        the share of the log that the state does not need
 ``freed_now_bytes``    what a vacuum would delete at this moment, as its dry run says
 ``freed_later_bytes``  segments it could delete once a checkpoint made now is older than
                        the retention: all but the last two days of the log
@@ -165,7 +168,8 @@ def _of_user(log: Log, prices: Costs) -> _User:
     found = trace(log)
     snapshot = _Snapshot(log)
     days = day_table(found, snapshot.unfolded)
-    return _User(days, _user_row(found, snapshot, prices), [*_notes(found), *snapshot.notes])
+    left = pc.sum(days["left_bytes"]).as_py() or 0
+    return _User(days, _user_row(found, left, snapshot, prices), [*_notes(found), *snapshot.notes])
 
 
 def day_table(found: Trace, unfolded: Mapping[str, int]) -> pa.Table:
@@ -237,16 +241,28 @@ class _Snapshot:
         self.records = snapshot.records
         self.folded = sum(piece.stop - piece.start for piece in snapshot.folded)
         self.written = amplification(log.root, log.uid)
-        self.freed = vacuum(log.root, log.uid).bytes_freed
+        self.freed = self._freed(log)
+
+    def _freed(self, log: Log) -> int | None:
+        """What a vacuum would delete now, as its dry run says; the lock that it needs is not made here."""
+        if not (log.root / CHECKPOINT_LOCK).exists():
+            self.notes.append(f"What a vacuum of {log.uid} would free is not known: it has no {CHECKPOINT_LOCK}.")
+            return None
+        try:
+            return vacuum(log.root, log.uid).bytes_freed
+        except MeshlabError as error:
+            self.notes.append(f"What a vacuum of {log.uid} would free is not known: {error.message}.")
+            return None
 
 
-def _user_row(found: Trace, snapshot: _Snapshot, prices: Costs) -> dict[str, Any]:
+def _user_row(found: Trace, left: int, snapshot: _Snapshot, prices: Costs) -> dict[str, Any]:
     behind = found.events_in(snapshot.folded)
     events, contents = len(found) - behind, int(found.content[behind:].sum(dtype=np.int64))
-    written = snapshot.written
+    written, nbytes = snapshot.written, int(found.ends[-1]) + found.spare_bytes
     return {
         "uid": found.uid,
-        "bytes": int(found.ends[-1]) + found.spare_bytes,
+        "bytes": nbytes,
+        "compactable": 1 - left / nbytes if nbytes else 0.0,
         "unfolded_bytes": sum(snapshot.unfolded.values()),
         "unfolded_events": events,
         "freed_now_bytes": snapshot.freed,

@@ -116,11 +116,13 @@ class Simulation(Tabular):
 
     def _reason(self, row: dict[str, Any]) -> str:
         limit, eligible = span_text(self.replay), self._eligible
-        idle = f" and leave {counted(row['idle_users'], 'user')} without a checkpoint" if row["idle_users"] else ""
+        reach = "every user" if not row["idle_users"] else f"all but {counted(row['idle_users'], 'user')}"
         if row["worst_replay_seconds"] > self.replay:
-            return f"no policy keeps replay below {limit}, and this one comes nearest"
+            return f"no policy that checkpoints {reach} keeps replay below {limit}, and this one comes nearest"
         quick = sum(other["worst_replay_seconds"] <= self.replay for other in eligible)
-        return f"of {counted(quick, 'policy', 'policies')} that keep replay below {limit}{idle} it writes least"
+        if quick == 1:
+            return f"it alone checkpoints {reach} and keeps replay below {limit}"
+        return f"of {quick} policies that checkpoint {reach} and keep replay below {limit} it writes least"
 
     def _policy(self, row: dict[str, Any]) -> Policy:
         return next(policy for policy in self.policies if str(policy) == row["policy"])

@@ -93,7 +93,11 @@ def sealed_path(root: Path, day: str) -> Path:
 
 def description_path(root: Path, day: str) -> Path:
     """Where it is said what the sealed copy of a day holds."""
-    return sealed_path(root, day).with_suffix(".seal")
+    return _description_beside(sealed_path(root, day))
+
+
+def _description_beside(copy: Path) -> Path:
+    return copy.with_suffix(".seal")
 
 
 def look_at_copy(path: Path) -> tuple[int, bytes]:
@@ -203,14 +207,15 @@ def find_sealed(root: Path, day: str, start: Cursor) -> Sealed | None:
     ``LONG_AGO`` when reading starts here and only the frame before it was looked at.
     """
     try:
-        told = read_description(description_path(root, day))
+        copy = sealed_path(root, day)
+        told = read_description(_description_beside(copy))
         if told is None or told.version != VERSION or not _same_place(told.start, start):
             return None
-        if told.source != look_at_source(root / segment_name(day)) or told.copy != look_at_copy(sealed_path(root, day)):
+        if told.source != look_at_source(root / segment_name(day)) or told.copy != look_at_copy(copy):
             return None
     except OSError:
         return None
-    return Sealed(sealed_path(root, day), day, told)
+    return Sealed(copy, day, told)
 
 
 def _same_place(told: Cursor, start: Cursor) -> bool:

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from meshlab.dialects import OPS, OTHER
 from meshlab.tables.batches import Names, event_batch, take
+from meshlab.tables.fields import record_fields
 from meshlab.tables.parse import Parser
 from meshlab.tables.reports import check_tiling, failed_rejects, with_failed
-from meshlab.tables.sizes import Sizes, record_fields
+from meshlab.tables.sizes import Sizes
 from meshlab.wal.chain import Cursor
 from meshlab.wal.files import open_regular
 from meshlab.wal.lines import Block, Digests, Reject, md5_digests

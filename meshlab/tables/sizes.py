@@ -16,10 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshlab.dialects import OTHER
 from meshlab.records import FIELDS
 from meshlab.tables.parse import Records
-from meshlab.tables.structure import Fields, find_fields
 from meshlab.times import HOUR
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.lines import Block
@@ -65,15 +63,6 @@ class Groups(NamedTuple):
 def numbers(data: bytes) -> Any:
     """The numbers in a part of a ``Packed``."""
     return np.frombuffer(data, "<i8")
-
-
-def record_fields(block: Block, records: Records) -> Fields:
-    """The fields in the records of a block, and where its deletes give an id as an object."""
-    sound = records.op != OTHER
-    sound[list(records.failed)] = False
-    rows = np.flatnonzero(sound)
-    found = find_fields(block.data, block.event_start[rows], block.event_stop[rows])
-    return found._replace(row=rows[found.row])
 
 
 class Sizes:

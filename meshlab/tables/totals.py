@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -76,17 +76,16 @@ class Totals(NamedTuple):
 def totals(log: Log, *, progress: bool = False) -> Totals:
     """Events and bytes of one user's log, in ``TOTALS_SCHEMA``.  Raises what reading events raises."""
     load = Load(log, select(["uid"]), progress)
-    sized = [(tally, sizes) for tally, sizes in _sizes(load, fields=False)]
-    tables = [_groups(log.uid, tally.segment, sizes) for tally, sizes in sized]
-    tables += [_no_events(log.uid, [tally for tally, _ in sized])]
-    return Totals(_joined(tables, TOTALS_SCHEMA), _damage(load))
+    pieces = list(_pieces(load, fields=False))
+    table = pa.concat_tables([_groups(log.uid, pieces), _no_events(log.uid, [tally for tally, _ in pieces])])
+    return Totals(_each_once(table, pieces), _damage(load))
 
 
 def field_totals(log: Log, *, progress: bool = False) -> Totals:
     """Bytes by field of one user's log, in ``FIELD_TOTALS_SCHEMA``.  Raises what reading events raises."""
     load = Load(log, select(["uid"]), progress)
-    tables = [_fields(log.uid, tally.segment, sizes) for tally, sizes in _sizes(load, fields=True)]
-    return Totals(_joined(tables, FIELD_TOTALS_SCHEMA), _damage(load))
+    pieces = list(_pieces(load, fields=True))
+    return Totals(_each_once(_fields(log.uid, pieces), pieces), _damage(load))
 
 
 def id_totals(log: Log, *, progress: bool = False) -> Totals:
@@ -115,8 +114,11 @@ def _damage(load: Load) -> int:
     return sum(reject.kind != "torn" for reject in load.rejects)
 
 
-def _sizes(load: Load, *, fields: bool) -> Iterator[tuple[Tally, Packed]]:
-    """Each piece of the log: what tiles it, and what its events take."""
+_Piece = tuple[Tally, Packed]
+"""What tiles a piece of the log, and what its events take."""
+
+
+def _pieces(load: Load, *, fields: bool) -> Iterator[_Piece]:
     for segment, advance in load.segments():
         if isinstance(segment, SealedSegment):
             sizes = segment.sealed.description.sizes
@@ -135,27 +137,35 @@ def _read(segment: RawSegment, advance: Advance, fields: bool) -> Packed:
 # Tables
 
 
-def _groups(uid: str, day: str, sizes: Packed) -> pa.Table:
-    groups = Groups.of(sizes.groups)
-    counts = [numbers(sizes.events), numbers(sizes.nbytes), np.zeros(len(groups.hour), bool)]
-    return pa.table([*_shared(uid, day, groups), *map(pa.array, counts)], schema=TOTALS_SCHEMA)
+def _groups(uid: str, pieces: Sequence[_Piece]) -> pa.Table:
+    events = numbers(b"".join(sizes.events for _, sizes in pieces))
+    nbytes = numbers(b"".join(sizes.nbytes for _, sizes in pieces))
+    shared, _ = _shared(uid, [(tally.segment, sizes.groups) for tally, sizes in pieces])
+    return pa.table([*shared, events, nbytes, np.zeros(len(events), bool)], schema=TOTALS_SCHEMA)
 
 
-def _fields(uid: str, day: str, sizes: Packed) -> pa.Table:
-    groups = Groups.of(sizes.field_groups)
-    names = pa.array(sizes.names, pa.string()).take(pa.array(groups.field))
-    return pa.table(
-        [*_shared(uid, day, groups), names, pa.array(numbers(sizes.field_nbytes))], schema=FIELD_TOTALS_SCHEMA
-    )
+def _fields(uid: str, pieces: Sequence[_Piece]) -> pa.Table:
+    nbytes = numbers(b"".join(sizes.field_nbytes for _, sizes in pieces))
+    shared, place = _shared(uid, [(tally.segment, sizes.field_groups) for tally, sizes in pieces])
+    names = [name for _, sizes in pieces for name in sizes.names]
+    counts = [len(sizes.field_groups) // _NUMBER for _, sizes in pieces]
+    firsts = np.cumsum([0, *(len(sizes.names) for _, sizes in pieces)])[:-1]
+    field = pa.array(names, pa.string()).take(pa.array(place + np.repeat(firsts, counts)))
+    return pa.table([*shared, field, nbytes], schema=FIELD_TOTALS_SCHEMA)
 
 
-def _shared(uid: str, day: str, groups: Groups) -> list[pa.Array]:
-    count = len(groups.hour)
-    hours = pa.array(groups.hour * HOUR, mask=groups.hour == NO_HOUR).cast(TIME)
-    ops, dialects = (
-        pa.array(names).take(pa.array(codes)) for names, codes in ((OPS, groups.op), (DIALECTS, groups.dialect))
-    )
-    return [pa.array([uid] * count, pa.string()), pa.array([day] * count, pa.string()), hours, ops, dialects]
+def _shared(uid: str, packed: Sequence[tuple[str, bytes]]) -> tuple[list[pa.Array], Any]:
+    """The columns from ``uid`` to ``dialect`` of groups given by day, and the field of each."""
+    groups = Groups.of(b"".join(held for _, held in packed))
+    day = np.repeat(np.arange(len(packed)), [len(held) // _NUMBER for _, held in packed])
+    hours = pa.array(groups.hour * HOUR, mask=groups.hour == NO_HOUR).view(TIME)
+    named = (([day for day, _ in packed], day), (OPS, groups.op), (DIALECTS, groups.dialect))
+    days, ops, dialects = (pa.array(names, pa.string()).take(pa.array(codes)) for names, codes in named)
+    return [pa.repeat(uid, len(day)), days, hours, ops, dialects], groups.field
+
+
+_NUMBER = 8
+"""Bytes of a number in a ``Packed``."""
 
 
 def _no_events(uid: str, tallies: Sequence[Tally]) -> pa.Table:
@@ -181,5 +191,11 @@ def _no_events(uid: str, tallies: Sequence[Tally]) -> pa.Table:
     return pa.Table.from_pylist(rows, TOTALS_SCHEMA)
 
 
-def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
-    return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+def _each_once(table: pa.Table, pieces: Sequence[_Piece]) -> pa.Table:
+    """Rows of several pieces of one segment that tell of the same, as one."""
+    if len({tally.segment for tally, _ in pieces}) == len(pieces):
+        return table.combine_chunks()
+    sums = [name for name in table.schema.names if name in ("events", "bytes")]
+    keys = [name for name in table.schema.names if name not in sums]
+    once = table.group_by(keys, use_threads=False).aggregate([(name, "sum") for name in sums])
+    return once.rename_columns([*keys, *sums]).select(table.schema.names).cast(table.schema)

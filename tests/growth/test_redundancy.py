@@ -1,5 +1,6 @@
 """What could go of a log is what a plain loop says, and adds up to the files."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import meshlab
 from meshlab.growth.amplification import amplification
 from meshlab.growth.redundancy import DAY_SCHEMA, redundancy
 from meshlab.growth.trace import trace
+from meshlab.snapshot.checkpoint import CHECKPOINT_LOCK, locked
 from meshlab.snapshot.contents import LEAST
 from meshlab.snapshot.manifest import history_path
 from meshlab.tables.load import Log
 from meshlab.testing import build_store
 from meshlab.timeline import log_of
+from meshlab.wal.files import REAL_FILES
 from meshlab.wal.paths import SNAPSHOT, segment_days, segment_size
 
 from .past import history, log_with, standing, whole
@@ -55,6 +58,7 @@ def test_sums_are_those_of_a_loop(tmp_path, seed):
     total = redundancy(log).total
     print(f"seed {seed}: {expected}")
     assert {name: total[name] for name in expected} == expected
+    assert redundancy(log).users["compactable"].to_pylist() == [pytest.approx(1 - total["left_bytes"] / total["bytes"])]
     assert min(expected[name] for name in ("no_effect_bytes", "superseded_bytes", "left_bytes")) > 0
 
 
@@ -160,6 +164,25 @@ def test_what_vacuum_would_free_is_what_its_dry_run_says(parts):
     assert row["freed_now_bytes"] == dry.bytes_freed > 0
     segments = sum(fate.nbytes for fate in dry.segments if fate.goes)
     assert segments <= row["freed_later_bytes"] < row["bytes"]
+
+
+def test_beside_a_checkpoint_it_is_not_known_what_vacuum_would_free(parts):
+    user, _ = parts
+    with locked(user.root, REAL_FILES):
+        found = redundancy(log_of(user.root, user.uid))
+    (row,) = found.users.to_pylist()
+    assert row["freed_now_bytes"] is None
+    assert row["write_amplification"] > 0
+    assert "would free is not known" in " ".join(found.notes)
+
+
+def test_no_lock_is_made_to_find_out(parts, tmp_path):
+    user, _ = parts
+    root = shutil.copytree(user.root, tmp_path / "ann")
+    (root / CHECKPOINT_LOCK).unlink()
+    before = sorted(path.name for path in root.iterdir())
+    assert "would free is not known" in " ".join(redundancy(log_of(root, "ann")).notes)
+    assert sorted(path.name for path in root.iterdir()) == before
 
 
 def test_a_snapshot_that_cannot_be_read_leaves_the_log_counted(store, tmp_path):

@@ -163,20 +163,20 @@ def told(*rows, replay=2.0):
 def test_the_policy_that_writes_least_is_recommended_if_its_replay_is_short():
     found = told((3, 0, 100, 9, 0.5), (2, 0, 50, 20, 1.9), (1, 0, 10, 90, 2.1))
     assert found.recommended == Policy(events=2)
-    assert "of 2 policies that keep replay below 2 s it writes least" in found.recommendation
+    assert "of 2 policies that checkpoint every user and keep replay below 2 s it writes least" in found.recommendation
 
 
 def test_where_none_is_quick_the_quickest_is_recommended():
     found = told((3, 0, 100, 9, 5.0), (2, 0, 50, 20, 7.0))
     assert found.recommended == Policy(events=1)
-    assert "no policy keeps replay below 2 s" in found.recommendation
+    assert "no policy that checkpoints every user keeps replay below 2 s" in found.recommendation
 
 
 def test_a_policy_that_leaves_users_without_checkpoint_is_not_recommended_if_another_does_not():
     assert told((3, 1, 10, 9, 0.5), (2, 0, 50, 20, 1.9)).recommended == Policy(events=2)
     found = told((3, 1, 10, 9, 0.5), (2, 2, 5, 20, 1.9))
     assert found.recommended == Policy(events=1)
-    assert "leave 1 user without a checkpoint" in found.recommendation
+    assert "it alone checkpoints all but 1 user and keeps replay below 2 s" in found.recommendation
 
 
 def test_nothing_is_recommended_when_nobody_is_checkpointed():
