@@ -18,6 +18,8 @@ demo: $(LAB) ## Run the main job on the sample store; results in build/demo/
 	$(BIN)/meshlab demo
 
 test: $(DEV) ## Run all tests, doctests and notebooks
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  echo "no Chromium here: the test in a real browser is left out (Debian, Ubuntu: apt-get install chromium)"
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lab: $(LAB) ## Open JupyterLab on the notebooks (this machine only)

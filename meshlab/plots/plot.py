@@ -77,7 +77,7 @@ def new_axes(ylabel: str) -> tuple[Figure, Axes]:
 
 
 def set_time_axis(axes: Axes, *, name: str = "effective time") -> None:
-    """Label the x axis with UTC dates; with hours below three days, with seconds below ten minutes."""
+    """Label the x axis with UTC dates, with hours below three days, with seconds below ten minutes."""
     low, high = axes.get_xlim()
     span = (high - low) * DAY / SECOND
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=7))

@@ -173,7 +173,11 @@ class ReplayExplorer(Panel):
     def _place_line(self, stop: Stop) -> str:
         moment = "before the first event" if stop.moment is None else format_time(stop.moment)
         event = stop.chapter.lookup.event(stop.place)
-        told = f", {stop.name}" if event is None else f", {event['op']} {short(event['id'] or '', 40)} at {stop.name}"
+        told = (
+            f", {stop.name}"
+            if event is None
+            else f", {event['op']} {short(event['id'] or '', _LONGEST_ID)} at {stop.name}"
+        )
         return line(f"{moment}, {self._count(stop)}{told}")
 
     def _count(self, stop: Stop) -> str:
