@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import meshlab
 from meshlab.errors import BadEvent, FrameTooLarge, NotFound, WalPoisoned, WriteFailed
 from meshlab.events import Delete
+from meshlab.store import Store
 from meshlab.testing import FailingFiles, RecordingFiles
 from meshlab.times import DAY, midnight
 from meshlab.wal import frame
@@ -129,7 +129,7 @@ def test_in_a_batch_each_sees_what_those_before_it_wrote(log, read_log):
 
 def test_a_user_that_was_closed_is_opened_anew_which_mends_the_log(tmp_path):
     files = FailingFiles(kind="sync", nth=2, name="wal-*")
-    with meshlab.store.Store(tmp_path / "store", files=files) as store:
+    with Store(tmp_path / "store", files=files) as store:
         store["ann"].append(Delete("a"))
         with pytest.raises(WriteFailed):
             store["ann"].append(Delete("b"))
