@@ -66,8 +66,8 @@ DESCRIPTIONS = (
     ),
     (
         "FastAPI + SQLite FULL",
-        "user and event as text in the table of `SQLite`, one transaction per request; the connection used by the event "
-        "loop, or by FastAPI's threads under a lock, whichever is faster",
+        "user and event as text in the table of `SQLite`, one transaction per request; the connection is used by the "
+        "event loop, or by FastAPI's threads under a lock, whichever is faster",
         "no keys, no limits, no access log; any JSON is an event; no order, time, checksum or chain",
     ),
     (
@@ -105,9 +105,9 @@ REMARKS = (
     "Peak memory is the largest resident set of a fresh Python process that verifies the log and does nothing else.",
     "Opening the writer: before each time the segment leaves the page cache and the lock file is deleted, so that no "
     "hint is left; the bytes are those the disk delivered to the process (told by Linux only).",
-    "Over HTTP, one process on the same machine keeps each connection busy: the next request goes out when the answer to "
-    "the one before is there. One user, all servers run at once and are measured in turn; meshlab's log of requests is "
-    "on, those of the others are off. uvicorn uses uvloop and httptools for all of them.",
+    "Over HTTP, one process on the same machine keeps each connection busy: the next request goes out when the answer "
+    "to the one before is there. One user, all servers run at once and are measured in turn; meshlab's log of requests "
+    "is on, those of the others are off. uvicorn uses uvloop and httptools for all of them.",
     "Bincode is read on one core, by both readers in turn; they must find the same records. A migration is planned "
     "and applied by a fresh process, whose largest resident set counts; its time is that of apply alone.",
 )

@@ -51,7 +51,7 @@ def failing(monkeypatch):
 
     def fail(kind, nth, **fault):
         files = FailingFiles(kind=kind, nth=nth, name="wal-*", **fault)
-        monkeypatch.setattr("meshlab.store.Writer", partial(Writer, files=files))
+        monkeypatch.setattr("meshlab.store.Writer", lambda root, **given: Writer(root, **{**given, "files": files}))
         return files
 
     return fail

@@ -221,7 +221,7 @@ class Lanes:
 
         user.append_chosen(choose)
         for draft, request in requests.items():
-            draft.receipt, draft.error = request.receipt, request.error and _known(request.error)
+            draft.receipt, draft.error = request.receipt, _known(request.error) if request.error else None
         if lane.keys is not None:
             _note(lane.keys, start[0], list(requests))
         return sum(draft.receipt is not None for draft in requests)

@@ -146,16 +146,15 @@ def test_a_closed_page_with_a_token_uses_a_request_that_outlives_it(start, opene
 
 
 def test_a_page_of_another_origin_gets_in_only_when_it_was_named(start, opened):
-    page_server, gate = start(), start()
+    gate = start()
     body = """async (url) => {
       const { MeshBridge } = await import("/mesh-bridge.js");
       const bridge = new MeshBridge({ url, storage: null, pause: 20, longest: 50 });
-      const failed = new Promise((resolve) => { window.failed = resolve; });
       return Promise.race([bridge.log("ann", { at: 0 }).then(() => "written"),
                            new Promise((go) => setTimeout(() => go("refused"), 400))]);
     }"""
-    page = opened(page_server)
-    assert page.evaluate(body, gate.url) == "refused"
+    page = opened(gate)
+    assert page.evaluate(body, f"http://localhost:{gate.port}") == "refused"
     assert not (gate.store / "ann").exists()
-    named = start("--cors", page_server.url)
+    named = start("--cors", gate.url)
     assert page.evaluate(body, named.url) == "written"
