@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,6 @@ from meshlab.remote.image import (
     BLOCK,
     Block,
     Image,
-    ImageKey,
     StoredFile,
     block_key,
     is_layer,
@@ -33,7 +32,7 @@ from meshlab.remote.image import (
     layer_digest,
     pack,
 )
-from meshlab.remote.line import AHEAD, FOLLOWED, Head, list_images, standing, true_heads
+from meshlab.remote.line import AHEAD, FOLLOWED, NONE, Head, Images, list_images, standing, true_heads
 from meshlab.remote.local import (
     FEW,
     Gained,
@@ -63,8 +62,9 @@ class PushedUser(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status`` is ``pushed`` (``to push`` in a dry run), ``nothing new``, ``behind`` (the
     bucket has all that is here, and more) or ``failed``.  ``forks`` are heads of other
-    lines, whose images are not those of this log.  ``blocks`` and ``bytes`` went into the bucket; ``image`` names what stands
-    for the user there now, and ``looked_at`` (µs) until when it has everything.
+    lines, whose images are not those of this log.  ``blocks`` and ``bytes`` went into the
+    bucket; ``image`` names what stands for the user there now, and ``looked_at`` (µs)
+    until when it has everything.
     """
 
     uid: str
@@ -100,7 +100,7 @@ class Pusher:
         files: Files = REAL_FILES,
         clock: Callable[[], int] = wall_clock,
         progress: Callable[[int], object] = lambda count: None,
-        listed: Mapping[str, Sequence[ImageKey]] | None = None,
+        listed: Mapping[str, Images] | None = None,
     ) -> None:
         self.bucket, self.notes, self.lanes, self.machine = bucket, notes, lanes, machine
         self.listed, self.tool = listed, tool()
@@ -192,9 +192,9 @@ class _Push:
     def _base(self, local: Local, note: Note | None) -> _Base:
         """The heads in the bucket, and how the log here stands to each."""
         listed = self.with_.listed if note is None else None
-        keys = (list_images(self.bucket, self.uid) if listed is None else listed).get(self.uid, [])
+        images = (list_images(self.bucket, self.uid) if listed is None else listed).get(self.uid, NONE)
         known = Head(note.image_key, note.image) if note is not None else None
-        found = true_heads(self.bucket, keys, known)
+        found = true_heads(self.bucket, images, known)
         stands = {head.key: standing(self.bucket, local, head.image) for head in found}
         follows = [head for head in found if stands[head.key] == FOLLOWED]
         forks = [head for head in found if stands[head.key] != FOLLOWED]
