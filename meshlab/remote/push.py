@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -312,9 +313,9 @@ class _Blocks:
         with storage_errors("read", path), open(path, "rb", opener=open_regular) as file:
             if known is not None and _has_bytes_of(file, known):
                 return known._replace(name=name)
-            file.seek(0)
-            blocks, digest = self._send(file, home, 0, os.fstat(file.fileno()).st_size)
-        if is_layer(name) and digest != layer_digest(name):
+            whole = hashlib.sha256()
+            blocks = self._send(file, home, 0, os.fstat(file.fileno()).st_size, whole.update)
+        if is_layer(name) and whole.hexdigest() != layer_digest(name):
             raise SnapshotError(
                 f"{path}: its bytes are not those its name stands for",
                 hint="restore the file from a copy of the store; it does not go into the bucket",
@@ -330,7 +331,7 @@ class _Blocks:
         full = start + (size - start) // BLOCK * BLOCK
         if full > start:
             with storage_errors("read", root / name), open(root / name, "rb", opener=open_regular) as file:
-                kept += self._send(file, name, start, full)[0]
+                kept += self._send(file, name, start, full)
         self._begun[name] = kept
 
     def end_segment(self, root: Path, day: str, stop: int) -> StoredFile:
@@ -342,17 +343,19 @@ class _Blocks:
         kept = [block for block in self._begun[name] if block.stop <= stop]
         start = kept[-1].stop if kept else 0
         with storage_errors("read", root / name), open(root / name, "rb", opener=open_regular) as file:
-            blocks, _ = self._send(file, name, start, stop)
+            blocks = self._send(file, name, start, stop)
         return StoredFile(name, name, kept + blocks, ending(root, day, stop))
 
-    def _send(self, file: Any, home: str, start: int, stop: int) -> tuple[list[Block], str]:
-        """Put the bytes between two places; the blocks, and the SHA-256 of them all."""
-        blocks, whole = [], hashlib.sha256()
+    def _send(
+        self, file: Any, home: str, start: int, stop: int, seen: Callable[[bytes], object] = lambda data: None
+    ) -> list[Block]:
+        """Put the bytes between two places; the blocks they make.  ``seen`` is called with the bytes of each."""
+        blocks = []
         for low, high in cuts(start, stop):
-            block, data = self.sender.send(lambda low=low, high=high: _read(file, low, high), self._putter(home))  # type: ignore[misc]
-            whole.update(data)
+            block, data = self.sender.send(partial(_read, file, low, high), self._putter(home))
+            seen(data)
             blocks.append(block)
-        return blocks, whole.hexdigest()
+        return blocks
 
     def _putter(self, home: str) -> Callable[[tuple[Block, bytes]], None]:
         push = self.push
