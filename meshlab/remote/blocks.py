@@ -14,7 +14,7 @@ from meshlab.remote.image import BLOCK, Block
 FAN = 8
 """Blocks of one size at the end of a file that are put anew as one."""
 
-_SMALLEST = 64 << 10
+_SMALLEST = 4 << 10
 """Bytes up to which blocks count as of one size."""
 
 
@@ -27,10 +27,18 @@ def staying(blocks: Sequence[Block], stop: int) -> list[Block]:
     end = blocks[-1].stop if blocks else 0
     if stop <= end:
         return list(blocks)
-    size, start = _size(stop - end), len(blocks)
-    while start and _size(blocks[start - 1].nbytes) <= size and blocks[start - 1].nbytes < BLOCK:
-        start -= 1
-    return list(blocks if len(blocks) - start + 1 < FAN else blocks[:start])
+    start, size = len(blocks), stop - end
+    while start - (low := _first_of_size(blocks[:start], size)) + 1 >= FAN:
+        start, size = low, stop - blocks[low].start
+    return list(blocks[:start])
+
+
+def _first_of_size(blocks: Sequence[Block], size: int) -> int:
+    """Where the blocks at the end begin that are no larger than of one size."""
+    low = len(blocks)
+    while low and _size(blocks[low - 1].nbytes) <= _size(size) and blocks[low - 1].nbytes < BLOCK:
+        low -= 1
+    return low
 
 
 def cuts(start: int, stop: int) -> Iterator[tuple[int, int]]:

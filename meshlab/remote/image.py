@@ -30,6 +30,7 @@ BLOCK = 8 << 20
 
 NO_PARENT = "0" * 16
 IMAGES, DATA, MARKS = "images", "data", "remote"
+_LINK = re.compile(rf"{IMAGES}/([^/]+)/link-([0-9a-f]{{16}})-([0-9a-f]{{16}})", re.ASCII)
 _KEY = re.compile(rf"{IMAGES}/([^/]+)/(\d{{8,}})-([0-9a-f]{{16}})-([0-9a-f]{{8}})-([0-9a-f]{{64}})", re.ASCII)
 
 
@@ -170,6 +171,21 @@ def parse_image_key(key: str) -> ImageKey | None:
     """The parts of a key, None when it is not that of an image."""
     match = _KEY.fullmatch(key)
     return ImageKey(match[1], int(match[2]), *match.groups()[2:]) if match else None
+
+
+def link_key(uid: str, follower: str, followed: str) -> str:
+    """Where it stands that an image follows another, those between being gone; both by 16 digits."""
+    return f"{images_prefix(uid)}link-{follower}-{followed}"
+
+
+def parse_link_key(key: str) -> tuple[str, str, str] | None:
+    """User, follower and followed of such a key, None when it is none.
+
+    >>> parse_link_key(link_key("ann", "0" * 16, "1" * 16))
+    ('ann', '0000000000000000', '1111111111111111')
+    """
+    match = _LINK.fullmatch(key)
+    return (match[1], match[2], match[3]) if match else None
 
 
 def home_of(name: str, generation: int) -> str:

@@ -7,18 +7,27 @@ whether one goes on where the other ends.
 
 >>> first = ImageKey("ann", 1, "0" * 16, "aaaaaaaa", "11" * 32)
 >>> here, there = (ImageKey("ann", 2, first.short, machine, digit * 64) for machine, digit in ("a2", "b3"))
->>> heads([first, here, there]) == [here, there], heads([first, here]) == [here]
+>>> Images([first, here, there]).heads() == [here, there], list(Images([first, here]).line(here)) == [here, first]
 (True, True)
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from meshlab.errors import NotFound, RemoteDamaged
-from meshlab.remote.image import Block, Image, ImageKey, StoredFile, block_key, images_prefix, parse_image_key
+from meshlab.remote.image import (
+    Block,
+    Image,
+    ImageKey,
+    StoredFile,
+    block_key,
+    images_prefix,
+    parse_image_key,
+    parse_link_key,
+)
 from meshlab.remote.image import unpack as unpack_image
 from meshlab.remote.local import Local, ending, is_manifest
 from meshlab.remote.patience import PatientBucket
@@ -37,21 +46,52 @@ class Head(NamedTuple):
     image: Image
 
 
-def heads(keys: Iterable[ImageKey]) -> list[ImageKey]:
-    """The images that no other of them names as its parent, by number."""
-    known = sorted(keys)
-    followed = {key.parent for key in known}
-    return [key for key in known if key.short not in followed]
+class Images(NamedTuple):
+    """The images of a user that are listed, by number.
+
+    ``links`` say which image one follows now, where retention has deleted those between.
+    """
+
+    keys: list[ImageKey]
+    links: Sequence[tuple[str, str]] = ()
+
+    def followed(self, key: ImageKey) -> ImageKey | None:
+        """The image that one goes on from, None when it is not there."""
+        known = {one.short: one for one in self.keys}
+        named = [key.parent, *(followed for follower, followed in self.links if follower == key.short)]
+        return next((known[short] for short in named if short in known), None)
+
+    def heads(self) -> list[ImageKey]:
+        """The images that none of the others follows."""
+        followed = {key.parent for key in self.keys} | {followed for _, followed in self.links}
+        return [key for key in self.keys if key.short not in followed]
+
+    def line(self, head: ImageKey) -> Iterator[ImageKey]:
+        """A head and the images it goes back to, newest first, as far as they are there."""
+        key: ImageKey | None = head
+        while key is not None:
+            yield key
+            key = self.followed(key)
 
 
-def list_images(bucket: PatientBucket, uid: str = "") -> dict[str, list[ImageKey]]:
-    """The keys of all images, by user and number.  What stands there under other names is none."""
+NONE = Images([])
+
+
+def list_images(bucket: PatientBucket, uid: str = "") -> dict[str, Images]:
+    """All images, by user.  What stands there under other names is none."""
+    return images_in(found.key for found in bucket.list(images_prefix(uid)))
+
+
+def images_in(keys: Iterable[str]) -> dict[str, Images]:
+    """The images among some keys, by user."""
     found: dict[str, list[ImageKey]] = {}
-    for one in bucket.list(images_prefix(uid)):
-        key = parse_image_key(one.key)
-        if key is not None:
+    links: dict[str, list[tuple[str, str]]] = {}
+    for text in keys:
+        if key := parse_image_key(text):
             found.setdefault(key.uid, []).append(key)
-    return {uid: sorted(keys) for uid, keys in found.items()}
+        elif link := parse_link_key(text):
+            links.setdefault(link[0], []).append(link[1:])
+    return {uid: Images(sorted(keys), links.get(uid, [])) for uid, keys in found.items()}
 
 
 def get_image(bucket: PatientBucket, key: ImageKey) -> Image:
@@ -67,13 +107,13 @@ def get_listed(bucket: PatientBucket, key: str) -> bytes:
         raise RemoteDamaged(f"{error.message}, although it is listed or named") from None
 
 
-def true_heads(bucket: PatientBucket, keys: Sequence[ImageKey], known: Head | None = None) -> list[Head]:
+def true_heads(bucket: PatientBucket, images: Images, known: Head | None = None) -> list[Head]:
     """The heads of a user, read, but for those that another head has followed besides its parent.
 
     ``known`` need not be read again.
     """
     found = [
-        known if known is not None and known.key == key else Head(key, get_image(bucket, key)) for key in heads(keys)
+        known if known is not None and known.key == key else Head(key, get_image(bucket, key)) for key in images.heads()
     ]
     followed = {digest for head in found for digest in head.image.parents}
     return [head for head in found if head.key.digest not in followed]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from meshlab.errors import MeshlabError, NotRestorable, RemoteDamaged, StorageError, storage_errors
 from meshlab.plan import Lsn, Plan
-from meshlab.remote.image import Block, Image, ImageKey, StoredFile, home_of, is_layer, layer_digest
-from meshlab.remote.line import get_block
+from meshlab.remote.image import Block, Image, StoredFile, home_of, is_layer, layer_digest
+from meshlab.remote.line import Images, get_block
 from meshlab.remote.notes import remote_folder
 from meshlab.remote.patience import PatientBucket
 from meshlab.remote.scratch import scratch_folder
@@ -88,7 +88,7 @@ class Puller:
         dry_run: bool = False,
         files: Files = REAL_FILES,
         progress: Callable[[int], object] = lambda count: None,
-        listed: Mapping[str, Sequence[ImageKey]] | None = None,
+        listed: Mapping[str, Images] | None = None,
     ) -> None:
         self.bucket, self.store, self.lanes = bucket, store, lanes
         self.listed = listed or {}
@@ -106,9 +106,9 @@ class Puller:
         return msgspec.structs.replace(done, seconds=time.monotonic() - started)
 
     def _pull(self, uid: str) -> PulledUser:
-        head, keys = choose_head(self.bucket, uid, self.image, self.listed.get(uid))
+        head, images = choose_head(self.bucket, uid, self.image, self.listed.get(uid))
         target = user_root(self.store, uid)
-        with plan_at(self.bucket, head, keys, self.at) as chosen:
+        with plan_at(self.bucket, head, images, self.at) as chosen:
             parts = self._parts(chosen)
             told = _told(uid, chosen, parts, moment_text(self.at))
             if self.dry_run:

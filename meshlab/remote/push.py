@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,6 @@ from meshlab.remote.image import (
     BLOCK,
     Block,
     Image,
-    ImageKey,
     StoredFile,
     block_key,
     is_layer,
@@ -33,7 +33,7 @@ from meshlab.remote.image import (
     layer_digest,
     pack,
 )
-from meshlab.remote.line import AHEAD, FOLLOWED, Head, list_images, standing, true_heads
+from meshlab.remote.line import AHEAD, FOLLOWED, NONE, Head, Images, list_images, standing, true_heads
 from meshlab.remote.local import (
     FEW,
     Gained,
@@ -63,8 +63,9 @@ class PushedUser(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status`` is ``pushed`` (``to push`` in a dry run), ``nothing new``, ``behind`` (the
     bucket has all that is here, and more) or ``failed``.  ``forks`` are heads of other
-    lines, whose images are not those of this log.  ``blocks`` and ``bytes`` went into the bucket; ``image`` names what stands
-    for the user there now, and ``looked_at`` (µs) until when it has everything.
+    lines, whose images are not those of this log.  ``blocks`` and ``bytes`` went into the
+    bucket; ``image`` names what stands for the user there now, and ``looked_at`` (µs)
+    until when it has everything.
     """
 
     uid: str
@@ -100,7 +101,7 @@ class Pusher:
         files: Files = REAL_FILES,
         clock: Callable[[], int] = wall_clock,
         progress: Callable[[int], object] = lambda count: None,
-        listed: Mapping[str, Sequence[ImageKey]] | None = None,
+        listed: Mapping[str, Images] | None = None,
     ) -> None:
         self.bucket, self.notes, self.lanes, self.machine = bucket, notes, lanes, machine
         self.listed, self.tool = listed, tool()
@@ -192,9 +193,9 @@ class _Push:
     def _base(self, local: Local, note: Note | None) -> _Base:
         """The heads in the bucket, and how the log here stands to each."""
         listed = self.with_.listed if note is None else None
-        keys = (list_images(self.bucket, self.uid) if listed is None else listed).get(self.uid, [])
+        images = (list_images(self.bucket, self.uid) if listed is None else listed).get(self.uid, NONE)
         known = Head(note.image_key, note.image) if note is not None else None
-        found = true_heads(self.bucket, keys, known)
+        found = true_heads(self.bucket, images, known)
         stands = {head.key: standing(self.bucket, local, head.image) for head in found}
         follows = [head for head in found if stands[head.key] == FOLLOWED]
         forks = [head for head in found if stands[head.key] != FOLLOWED]
@@ -312,9 +313,9 @@ class _Blocks:
         with storage_errors("read", path), open(path, "rb", opener=open_regular) as file:
             if known is not None and _has_bytes_of(file, known):
                 return known._replace(name=name)
-            file.seek(0)
-            blocks, digest = self._send(file, home, 0, os.fstat(file.fileno()).st_size)
-        if is_layer(name) and digest != layer_digest(name):
+            whole = hashlib.sha256()
+            blocks = self._send(file, home, 0, os.fstat(file.fileno()).st_size, whole.update)
+        if is_layer(name) and whole.hexdigest() != layer_digest(name):
             raise SnapshotError(
                 f"{path}: its bytes are not those its name stands for",
                 hint="restore the file from a copy of the store; it does not go into the bucket",
@@ -330,7 +331,7 @@ class _Blocks:
         full = start + (size - start) // BLOCK * BLOCK
         if full > start:
             with storage_errors("read", root / name), open(root / name, "rb", opener=open_regular) as file:
-                kept += self._send(file, name, start, full)[0]
+                kept += self._send(file, name, start, full)
         self._begun[name] = kept
 
     def end_segment(self, root: Path, day: str, stop: int) -> StoredFile:
@@ -342,17 +343,19 @@ class _Blocks:
         kept = [block for block in self._begun[name] if block.stop <= stop]
         start = kept[-1].stop if kept else 0
         with storage_errors("read", root / name), open(root / name, "rb", opener=open_regular) as file:
-            blocks, _ = self._send(file, name, start, stop)
+            blocks = self._send(file, name, start, stop)
         return StoredFile(name, name, kept + blocks, ending(root, day, stop))
 
-    def _send(self, file: Any, home: str, start: int, stop: int) -> tuple[list[Block], str]:
-        """Put the bytes between two places; the blocks, and the SHA-256 of them all."""
-        blocks, whole = [], hashlib.sha256()
+    def _send(
+        self, file: Any, home: str, start: int, stop: int, seen: Callable[[bytes], object] = lambda data: None
+    ) -> list[Block]:
+        """Put the bytes between two places; the blocks they make.  ``seen`` is called with the bytes of each."""
+        blocks = []
         for low, high in cuts(start, stop):
-            block, data = self.sender.send(lambda low=low, high=high: _read(file, low, high), self._putter(home))  # type: ignore[misc]
-            whole.update(data)
+            block, data = self.sender.send(partial(_read, file, low, high), self._putter(home))
+            seen(data)
             blocks.append(block)
-        return blocks, whole.hexdigest()
+        return blocks
 
     def _putter(self, home: str) -> Callable[[tuple[Block, bytes]], None]:
         push = self.push

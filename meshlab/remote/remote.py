@@ -30,8 +30,8 @@ import msgspec
 from meshlab.errors import RemoteRefused, storage_errors
 from meshlab.plan import Lsn, moment_of
 from meshlab.remote.bucket import Bucket, FolderBucket
-from meshlab.remote.image import MARKS, ImageKey
-from meshlab.remote.line import list_images
+from meshlab.remote.image import MARKS
+from meshlab.remote.line import NONE, Images, list_images
 from meshlab.remote.notes import Notes, machine_id
 from meshlab.remote.patience import PATIENT, Patience, PatientBucket, Traffic
 from meshlab.remote.prove import ProvedUser, Prover
@@ -196,7 +196,7 @@ class Remote:
             here = user_ids(self.store) if self.store.is_dir() else []
             uids = sorted({*listed, *here}) if users is None else _listed(users)
             watcher = Watcher(self.bucket, self.store, self._notes(), clock=self._clock)
-            told_of += in_turn(lambda uid: watcher.standing(uid, listed.get(uid, [])), uids)
+            told_of += in_turn(lambda uid: watcher.standing(uid, listed.get(uid, NONE)), uids)
         return self._report(told_of)
 
     def windows(self, uid: str) -> list[RemoteWindow]:
@@ -232,7 +232,7 @@ class Remote:
         mark = self.mark() if self.store.is_dir() else ""
         return Notes(self.store, mark) if mark else None
 
-    def _listed_at_once(self, notes: Notes, uids: list[str]) -> dict[str, list[ImageKey]] | None:
+    def _listed_at_once(self, notes: Notes, uids: list[str]) -> dict[str, Images] | None:
         unknown = sum(notes.note(uid) is None for uid in uids)
         return list_images(self.bucket) if unknown >= _MANY else None
 

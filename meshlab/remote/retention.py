@@ -2,21 +2,23 @@
 
 An image goes when it is no head and the images that stay lead to every moment of the
 window that all of them led to.  Then go the blocks no image names.  Images go first, so
-what is left is whole at every moment.  For pushes under way blocks that are younger than
+what is left is whole at every moment; and a small object says which image one follows
+where those between go, so that a line stays a line.  For pushes under way blocks that are younger than
 a day, by the clock of the bucket, stay, and so do images that were heads until lately.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 
 from meshlab.errors import MeshlabError
-from meshlab.remote.image import Image, ImageKey, data_prefix, images_prefix, parse_image_key
-from meshlab.remote.line import Head, get_image, heads
+from meshlab.remote.image import Image, ImageKey, data_prefix, images_prefix, link_key, parse_link_key
+from meshlab.remote.line import Head, get_image, images_in
 from meshlab.remote.patience import PatientBucket
-from meshlab.remote.windows import covers, last_moment, line_of, not_there, windows_of
+from meshlab.remote.windows import covers, last_moment, not_there, windows_of
 from meshlab.snapshot.checkpoint import LONGEST_RETENTION
 from meshlab.times import DAY, from_datetime
 from meshlab.wal.chain import LONG_AGO
@@ -77,22 +79,29 @@ class Keeper:
     def _retain(self, uid: str) -> RetainedUser:
         # Blocks before images: what is put meanwhile is not among them, or younger than all of them.
         blocks = list(self.bucket.list(data_prefix(uid)))
-        put = {key: one.modified for one in self.bucket.list(images_prefix(uid)) if (key := parse_image_key(one.key))}
-        if not put:
+        listed = {one.key: one.modified for one in self.bucket.list(images_prefix(uid))}
+        images = images_in(listed).get(uid)
+        if images is None:
             raise not_there(self.bucket, uid)
-        now = max(*(one.modified for one in blocks), *put.values(), LONG_AGO)
-        keys = sorted(put)
-        known = {key: get_image(self.bucket, key) for key in keys}
+        put = {key: listed[str(key)] for key in images.keys}
+        now = max([*put.values(), *(one.modified for one in blocks)])
+        known = {key: get_image(self.bucket, key) for key in images.keys}
         cutoff = self._cutoff(known.values())
-        stay = {key for key in keys if now - put[key] <= YOUNG} | _followed_lately(put, now)
-        for head in heads(keys):
-            stay |= self._needed([Head(key, known[key]) for key in line_of(keys, head)], cutoff)
+        stay, links = _lately(put, now), set[str]()
+        for head in images.heads():
+            line = list(images.line(head))
+            stay |= self._needed([Head(key, known[key]) for key in line], cutoff)
+            links |= _links([key for key in line if key in stay])
         named = {name for key in stay for name in known[key].blocks()}
         unnamed = [one for one in blocks if one.key not in named]
         doomed = [one for one in unnamed if now - one.modified > YOUNG]
-        gone = [key for key in keys if key not in stay]
+        gone = [key for key in images.keys if key not in stay]
+        if self.apply and gone:
+            for link in links - listed.keys():
+                self.bucket.put(link, link.encode())
+            stale = [name for name in listed if parse_link_key(name) and name not in links]
+            self.bucket.delete([*map(str, gone), *stale])
         if self.apply:
-            self.bucket.delete(map(str, gone))
             self.bucket.delete(one.key for one in doomed)
         return RetainedUser(
             uid=uid,
@@ -138,10 +147,17 @@ class Keeper:
         return joined(found)
 
 
-def _followed_lately(put: Mapping[ImageKey, int], now: int) -> set[ImageKey]:
-    """The images that were heads until lately: a push may still be going on from one."""
-    followed = {key.parent for key, moment in put.items() if now - moment <= YOUNG}
-    return {key for key in put if key.short in followed}
+def _lately(put: Mapping[ImageKey, int], now: int) -> set[ImageKey]:
+    """The images that were put lately, or were heads until lately: a push may be going on from one."""
+    young = {key for key, moment in put.items() if now - moment <= YOUNG}
+    followed = {key.parent for key in young}
+    return young | {key for key in put if key.short in followed}
+
+
+def _links(line: Sequence[ImageKey]) -> set[str]:
+    """What must stand in the bucket so that images which stay are still one line, newest first."""
+    pairs = [(newer, older) for newer, older in pairwise(line) if newer.parent != older.short]
+    return {link_key(newer.uid, newer.short, older.short) for newer, older in pairs}
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from meshlab.errors import MeshlabError
-from meshlab.remote.image import Image, ImageKey
-from meshlab.remote.line import Head, true_heads
+from meshlab.remote.image import Image
+from meshlab.remote.line import Head, Images, true_heads
 from meshlab.remote.notes import Notes
 from meshlab.remote.patience import PatientBucket
 from meshlab.times import SECOND
@@ -71,21 +71,21 @@ class Watcher:
     ) -> None:
         self.bucket, self.store, self.notes, self.clock = bucket, store, notes, clock
 
-    def standing(self, uid: str, keys: Sequence[ImageKey]) -> StandingUser:
+    def standing(self, uid: str, images: Images) -> StandingUser:
         """How one user stands, of whom these images are listed."""
         proof = self.notes.proof(uid) if self.notes is not None else None
-        told = StandingUser(uid=uid, images=len(keys))
+        told = StandingUser(uid=uid, images=len(images.keys))
         if proof is not None:
             told = msgspec.structs.replace(told, proof=proof.outcome, proved_at=proof.proved_at)
         try:
-            return self._with_heads(told, keys)
+            return self._with_heads(told, images)
         except MeshlabError as error:
             return msgspec.structs.replace(told, error=error.message, hint=error.hint)
 
-    def _with_heads(self, told: StandingUser, keys: Sequence[ImageKey]) -> StandingUser:
+    def _with_heads(self, told: StandingUser, images: Images) -> StandingUser:
         note = self.notes.note(told.uid) if self.notes is not None else None
         known = Head(note.image_key, note.image) if note is not None else None
-        found = true_heads(self.bucket, keys, known)
+        found = true_heads(self.bucket, images, known)
         ours = next((head for head in found if known is not None and head.key == known.key), None)
         newest = ours or max(found, key=lambda head: head.key, default=None)
         root = self.store / told.uid

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from meshlab.errors import NotFound, NotRestorable, RemoteError
 from meshlab.plan import Lsn, Plan, Planner, Window
 from meshlab.remote.image import Image, ImageKey, StoredFile
-from meshlab.remote.line import Head, get_file, get_image, heads, list_images, true_heads
+from meshlab.remote.line import Head, Images, get_file, get_image, list_images, true_heads
 from meshlab.remote.patience import PatientBucket
 from meshlab.snapshot.manifest import CONTENTS, HISTORY, RECORDS, Range, history_path, layer_path
 from meshlab.timeline import Timeline
@@ -125,15 +125,6 @@ def _bounded(window: Window, key: ImageKey, image: Image) -> RemoteWindow:
     )
 
 
-def line_of(keys: Sequence[ImageKey], head: ImageKey) -> Iterator[ImageKey]:
-    """A head and the images it goes back to, newest first, as far as they are there."""
-    known = {key.short: key for key in keys}
-    key: ImageKey | None = head
-    while key is not None:
-        yield key
-        key = known.get(key.parent)
-
-
 def covers(newer: Image, older: Image) -> bool:
     """Whether an image has all files of another, at least as long: then it restores every moment the other does."""
     held = {file.home: file.nbytes for file in newer.files}
@@ -154,21 +145,21 @@ def windows(bucket: PatientBucket, uid: str) -> list[RemoteWindow]:
 
     Raises ``NotFound`` when the user is not in the bucket.
     """
-    keys = images_of(bucket, uid)
+    images = images_of(bucket, uid)
     found: list[RemoteWindow] = []
-    for head in heads(keys):
-        line = (Head(key, get_image(bucket, key)) for key in line_of(keys, head))
+    for head in images.heads():
+        line = (Head(key, get_image(bucket, key)) for key in images.line(head))
         for one in telling(line):
             found += windows_of(bucket, one.key, one.image)
     return sorted(found, key=lambda window: (window.end, window.image))
 
 
-def images_of(bucket: PatientBucket, uid: str) -> list[ImageKey]:
+def images_of(bucket: PatientBucket, uid: str) -> Images:
     """The images of a user that must be in the bucket."""
-    keys = list_images(bucket, uid).get(uid, [])
-    if not keys:
+    images = list_images(bucket, uid).get(uid)
+    if images is None:
         raise not_there(bucket, uid)
-    return keys
+    return images
 
 
 def not_there(bucket: PatientBucket, uid: str) -> NotFound:
@@ -177,30 +168,30 @@ def not_there(bucket: PatientBucket, uid: str) -> NotFound:
 
 
 def choose_head(
-    bucket: PatientBucket, uid: str, image: str | None = None, listed: Sequence[ImageKey] | None = None
-) -> tuple[Head, Sequence[ImageKey]]:
+    bucket: PatientBucket, uid: str, image: str | None = None, listed: Images | None = None
+) -> tuple[Head, Images]:
     """The image to restore from: the one whose SHA-256 begins with ``image``, else the only head.
 
     ``listed`` are the images of the user, if they were listed before.
 
     Raises ``NotFound`` when the user is not in the bucket, ``RemoteError`` when there is more than one head.
     """
-    keys = listed or images_of(bucket, uid)
+    images = listed or images_of(bucket, uid)
     if image is not None:
-        found = [key for key in keys if key.digest.startswith(image.lower())] if image else []
+        found = [key for key in images.keys if key.digest.startswith(image.lower())] if image else []
         if len(found) != 1:
             raise RemoteError(
                 f"{uid}: {len(found)} images begin with {image!r}", hint="'meshlab sync status UID' shows them"
             )
-        return Head(found[0], get_image(bucket, found[0])), keys
-    known = true_heads(bucket, keys)
+        return Head(found[0], get_image(bucket, found[0])), images
+    known = true_heads(bucket, images)
     if len(known) > 1:
         told = "; ".join(f"{one.key.short} by machine {one.key.machine}, seq {one.image.seq}" for one in known)
         raise RemoteError(
             f"{uid}: {len(known)} lines of images, for more than one machine has pushed this user: {told}",
             hint="choose one with --image",
         )
-    return known[0], keys
+    return known[0], images
 
 
 class Chosen(NamedTuple):
@@ -212,7 +203,7 @@ class Chosen(NamedTuple):
 
 
 @contextmanager
-def plan_at(bucket: PatientBucket, head: Head, keys: Sequence[ImageKey], at: int | Lsn | None) -> Iterator[Chosen]:
+def plan_at(bucket: PatientBucket, head: Head, images: Images, at: int | Lsn | None) -> Iterator[Chosen]:
     """How to restore a moment: from the head, else from an image before it.  Raises ``NotRestorable``."""
     if isinstance(at, int) and at > last_moment(head.image):
         raise NotRestorable(
@@ -220,7 +211,7 @@ def plan_at(bucket: PatientBucket, head: Head, keys: Sequence[ImageKey], at: int
             hint="what happened since is not in the bucket; without --at the newest state is restored",
         )
     first: NotRestorable | None = None
-    line = (head if key == head.key else Head(key, get_image(bucket, key)) for key in line_of(keys, head.key))
+    line = (head if key == head.key else Head(key, get_image(bucket, key)) for key in images.line(head.key))
     for one in telling(line):
         with planner_of(bucket, one.image) as planner:
             try:

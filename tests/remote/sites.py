@@ -110,19 +110,10 @@ def grow(site: Site, step: int) -> None:
     site.append(update(f"m{step // 2}", amplitude=step * 0.5), {"Delete": f"m{step - 5}"})
     if step % 2:
         site.later()
-    if step % 4 == 3:
-        site.checkpoint(retain=3)
-    if step % 8 == 7:
+    if step % 3 == 2:
+        site.checkpoint(retain=1)
+    if step % 6 == 5:
         site.vacuum()
-
-
-def eventful(site: Site, steps: int = 12) -> list[tuple[int, str]]:
-    """A life with checkpoints and a vacuum; the moments of it with their state hashes."""
-    told = []
-    for step in range(steps):
-        grow(site, step)
-        told.append((site.now, site.state()))
-    return told
 
 
 class Faulty:

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from meshlab.remote.bucket import MemoryBucket
-from meshlab.remote.line import heads, list_images
+from meshlab.remote.line import list_images
 
 from .sites import Site, files_of, hash_of, insert, update
 
@@ -114,7 +114,7 @@ def test_a_user_who_moves_to_another_machine_is_no_fork(site, tmp_path):
     site.append(insert("back"))
     user = site.push()
     assert (user.status, user.forks, user.number) == ("pushed", [], 3)
-    assert len(heads(list_images(site.remote.bucket, "ann")["ann"])) == 1
+    assert len(list_images(site.remote.bucket, "ann")["ann"].heads()) == 1
 
 
 def test_a_fork_ends_when_one_machine_takes_the_place_of_the_other(site, tmp_path):
