@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from meshlab.errors import MeshlabError
     from meshlab.events import Delete, Insert, MeshEvent, Other, SolitonMemory, Update
+    from meshlab.phase1 import append_to_wal, replay_wal, user_root
     from meshlab.records import ComfortMetrics, EmotionalSignature
-    from meshlab.store import Store, UserStore, append_to_wal, open, replay_wal, user_root
+    from meshlab.store import Store, UserStore, open
     from meshlab.vault import SolitonVault, store_memory
 
 _HOMES = {
     "errors": ("MeshlabError",),
     "events": ("Delete", "Insert", "MeshEvent", "Other", "SolitonMemory", "Update"),
     "records": ("ComfortMetrics", "EmotionalSignature"),
-    "store": ("Store", "UserStore", "append_to_wal", "open", "replay_wal", "user_root"),
+    "phase1": ("append_to_wal", "replay_wal", "user_root"),
+    "store": ("Store", "UserStore", "open"),
     "vault": ("SolitonVault", "store_memory"),
 }
 

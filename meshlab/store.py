@@ -394,43 +394,6 @@ def open(store: str | os.PathLike[str] | None = None, *, durability: Durability 
     return Store(store, durability=durability)
 
 
-# The functions of phase 1
-
-
-def append_to_wal(uid: str, event: Event) -> Receipt:
-    """Append one event, durably, to the log of a user in the default store.
-
-    After a failed write the next call opens the log anew, which repairs it.
-    """
-    store = _default_store()
-    try:
-        return store[uid].append(event)
-    except StorageError:
-        store.close()
-        raise
-
-
-def user_root(uid: str) -> Path:
-    """The directory of a user in the default store.  Raises ``BadUserId``; creates nothing."""
-    return paths.user_root(paths.store_root(), uid)
-
-
-def replay_wal(uid: str) -> dict[str, dict[str, Any]]:
-    """The memories of a user in the default store, by id, in their JSON form."""
-    return {record["id"]: record for record in _default_store()[uid].state(progress=False).to_pylist()}
-
-
-_stores: dict[Path, Store] = {}
-_stores_mutex = threading.Lock()
-
-
-def _default_store() -> Store:
-    """The default store, shared by all calls so that threads share its writers."""
-    path = paths.store_root().absolute()
-    with _stores_mutex:
-        return _stores.setdefault(path, Store(path))
-
-
 def _folded_seq(root: Path, uid: str) -> int:
     """The last seq that a checkpoint has folded: its segment may have been lost since."""
     if not (root / paths.SNAPSHOT).exists():

@@ -30,6 +30,7 @@ import msgspec
 from meshlab.dialects import parse_event
 from meshlab.errors import BadEvent, DamageFound, NotFound
 from meshlab.events import Delete, Insert, MeshEvent, SolitonMemory, Update, encode_event
+from meshlab.phase1 import append_to_wal
 from meshlab.records import (
     CONTENT_TYPES,
     FIELD_SET,
@@ -39,7 +40,6 @@ from meshlab.records import (
     EmotionalSignature,
 )
 from meshlab.snapshot.memories import Memories, Memory, folded
-from meshlab.store import append_to_wal
 from meshlab.times import format_time
 from meshlab.wal.chain import ORIGIN
 from meshlab.wal.follow import LogFollower

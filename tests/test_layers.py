@@ -19,6 +19,7 @@ LAYERS = [
     {"replay"},
     {"diff", "history"},
     {"store"},
+    {"phase1"},
     {"vault"},
     {"growth", "migrate", "remote"},
     {"service", "fleet", "plots"},

@@ -42,7 +42,7 @@ def default(tmp_path, monkeypatch):
     path = tmp_path / "default"
     monkeypatch.setenv("MESH_STORE", str(path))
     yield path
-    meshlab.store._default_store().close()
+    meshlab.phase1._default_store().close()
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_the_default_store_follows_the_environment_and_the_working_directory(tmp
         (tmp_path / place).mkdir()
         monkeypatch.chdir(tmp_path / place)
         assert meshlab.append_to_wal("ann", insert(place)).last_seq == 1
-        meshlab.store._default_store().close()
+        meshlab.phase1._default_store().close()
     assert list(meshlab.replay_wal("ann")) == ["two"]
     monkeypatch.setenv("MESH_STORE", str(tmp_path / "one" / "mesh_store"))
     assert list(meshlab.replay_wal("ann")) == ["one"]
