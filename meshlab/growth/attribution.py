@@ -211,10 +211,10 @@ def _by_id(totals: pa.Table, ids: pa.Table | None) -> pa.Table:
 
 
 def _unspoken(totals: pa.Table) -> pa.Table:
-    """The rows that fields and ids say nothing of: what is no event, and what was deleted."""
+    """The rows that fields and ids say nothing of: what is no event, and events that were deleted."""
     rest = totals.filter(pc.invert(_is_event(totals)))
     others = _grouped(rest, rest["op"])
-    gone = {name: _row_sum(totals, totals["deleted"], name, deleted=True) for name in ("bytes", "events")}
+    gone = {name: _row_sum(totals, _is_event(totals), name, deleted=True) for name in ("bytes", "events")}
     if not any(gone.values()):
         return others
     row = {"key": DELETED, "bytes": 0, "deleted_bytes": gone["bytes"], "deleted_events": gone["events"]}
@@ -222,7 +222,7 @@ def _unspoken(totals: pa.Table) -> pa.Table:
 
 
 DELETED = "(deleted segments)"
-"""What vacuum deleted, where nobody knows the fields and ids any more."""
+"""Events that vacuum deleted, where nobody knows the fields and ids any more."""
 
 
 def _named(rows: Sequence[dict[str, Any]]) -> pa.Table:

@@ -6,7 +6,8 @@ chance.  The line is the median of the slopes between all pairs of days (Theil, 
 was off by is held against a line drawn without it (jackknife: Barber and others, 2021).
 Such days are drawn again in short runs (moving blocks: Kuensch, 1989), the line is drawn
 anew through each past they make, and continued with more of them: the bounds are quantiles
-of these futures.
+of these futures.  Of a past with many empty days, that no line goes through, the line is its
+mean.
 
 How good the bounds are is not believed but tried: the same is done at days of the past as
 if nothing behind them were known, and how many of the days that came lie within is told.
@@ -204,6 +205,8 @@ def _notes(past: _Past, tried: int) -> list[str]:
         notes.append(f"{counted(count, 'whole day')} of history: too few for a trend, taken as level")
     if count < _LEAST_WEEKS:
         notes.append(f"days of the week are told apart from {_LEAST_WEEKS} days of history on")
+    if _is_patchy(past.whole, past.weekday):
+        notes.append("many days without bytes: the rest is taken as level")
     if not tried:
         notes.append("the bounds could not be tried on the past")
     return notes + past.gaps
@@ -295,6 +298,7 @@ class _Futures:
         self._random = np.random.default_rng(_SEED)
         self._at = np.arange(len(whole))
         self._least = whole.mean() * 0.01 + 1e-9
+        self._patchy = _is_patchy(whole, weekday)
         self._fit = self._told(whole, self._at, self._at)
         self._off = np.empty(len(whole))
         for week in np.array_split(self._at, max(2, len(whole) // 7)):
@@ -314,6 +318,8 @@ class _Futures:
     def _model(self, rows: Any, at: Any) -> _Model:
         """The line and the days of the week of each row, which has a value for each day of ``at``."""
         factors = np.ones((len(rows), 7))
+        if self._patchy:
+            return _Model(rows.mean(axis=1), np.zeros(len(rows)), factors)
         level, slope = _line(rows, at)
         if self._count >= _LEAST_WEEKS:
             day = (at + self._weekday) % 7
@@ -331,6 +337,16 @@ class _Futures:
 
 _RUN = 3
 """Days drawn together: one that follows a busy day is often busy itself.  Of few days each is drawn alone."""
+
+
+def _is_patchy(whole: Any, weekday: int) -> bool:
+    """Whether many days are empty, or are not, unlike most others of their day of the week: medians say little then."""
+    day, empty = (np.arange(len(whole)) + weekday) % (7 if len(whole) >= _LEAST_WEEKS else 1), whole == 0
+    mostly = np.bincount(day, empty, 7) * 2 > np.bincount(day, minlength=7)
+    return bool((empty != mostly[day]).mean() > _PATCHY)
+
+
+_PATCHY = 0.15
 
 
 class _Model(NamedTuple):

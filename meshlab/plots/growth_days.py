@@ -18,12 +18,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from meshlab.dialects import OPS
+from meshlab.growth.ledger import NO_EVENT
 from meshlab.plots.plot import COLOURS, GREY, Plot, new_axes, of_users, say, set_time_axis, unit_of
 from meshlab.tables.totals import BLANKS, OPEN_TAIL, REJECTS
 from meshlab.times import midnight, to_datetime
 from meshlab.wording import counted
 
-KINDS = (*OPS, REJECTS, BLANKS, OPEN_TAIL)
+KINDS = (*OPS, REJECTS, BLANKS, OPEN_TAIL, NO_EVENT)
 """What is stacked, from below."""
 
 DATA_SCHEMA = pa.schema(
@@ -31,7 +32,7 @@ DATA_SCHEMA = pa.schema(
 )
 """One row per bar: the UTC day of the segment, and whether vacuum deleted it."""
 
-_HATCHES = {REJECTS: "////", BLANKS: "....", OPEN_TAIL: "xxxx"}
+_HATCHES = {REJECTS: "////", BLANKS: "....", OPEN_TAIL: "xxxx", NO_EVENT: "\\\\\\\\"}
 _NARROWEST = 1 / 300
 """Least width of a bar, as a share of all days: one day in many years is still seen."""
 

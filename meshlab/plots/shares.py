@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.growth.attribution import DELETED, ENVELOPE, NO_HOUR, NO_ID, Attribution
+from meshlab.growth.ledger import NO_EVENT
 from meshlab.plots.plot import COLOURS, GREY, Plot, drawable, new_axes, say, unit_of
 from meshlab.tables.totals import BLANKS, OPEN_TAIL, REJECTS
 from meshlab.wording import size_text
 
-NO_KEYS = frozenset((ENVELOPE, NO_ID, NO_HOUR, DELETED, REJECTS, BLANKS, OPEN_TAIL))
+NO_KEYS = frozenset((ENVELOPE, NO_ID, NO_HOUR, DELETED, REJECTS, BLANKS, OPEN_TAIL, NO_EVENT))
 """Rows that are no op, dialect, id or field: they are grey."""
 
 
