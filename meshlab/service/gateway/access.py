@@ -42,6 +42,7 @@ class AccessLog:
     def __init__(self, stream: TextIO | None = sys.stderr) -> None:
         self._stream = stream
         self._lines: list[Line] = []
+        self._milli, self._text = -1, ""
 
     def note(self, line: Line) -> None:
         """One request that was answered."""
@@ -49,7 +50,10 @@ class AccessLog:
             return
         if not self._lines:
             asyncio.get_running_loop().call_later(_EVERY, self.flush)
-        line.ts = format_time(time.time_ns() // 1000)
+        milli = time.time_ns() // 1_000_000
+        if milli != self._milli:  # many are answered in one millisecond: behind one sync
+            self._milli, self._text = milli, format_time(milli * 1000)
+        line.ts = self._text
         self._lines.append(line)
 
     def flush(self) -> None:

@@ -47,8 +47,8 @@ def receipt_answer(draft: Draft) -> Answer:
     assert receipt is not None
     return Answer(
         200,
-        b'{"success":true,"seq":%d,"lsn":"%b","duplicate":%b}'
-        % (receipt.last_seq, receipt.lsn.encode(), b"true" if draft.duplicate else b"false"),
+        b'{"success":true,"seq":%d,"lsn":"%b:%d","duplicate":%b}'
+        % (receipt.last_seq, receipt.segment.encode(), receipt.offset, b"true" if draft.duplicate else b"false"),
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from meshlab.errors import MeshlabError, WriteFailed
+from meshlab.errors import MeshlabError, NotFound, StorageError, WriteFailed
 from meshlab.service.gateway.admission import Admission
 from meshlab.service.gateway.keys import KeyIndex
 from meshlab.service.gateway.posts import Draft
@@ -233,6 +233,9 @@ def _unavailable(lane: Lane) -> Unavailable:
 
 
 def _known(error: Exception) -> MeshlabError:
+    """An error of an append as one of ours; to who appends, a file that went is trouble and no wrong request."""
+    if isinstance(error, NotFound):
+        return StorageError(error.message, hint=error.hint)
     return error if isinstance(error, MeshlabError) else WriteFailed(f"{type(error).__name__}: {error}")
 
 

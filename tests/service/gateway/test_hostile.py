@@ -11,7 +11,7 @@ import pytest
 from meshlab.wal.paths import check_uid, segment_day
 
 from .gate import request
-from .hostile import GOOD, KINDS, hostile
+from .hostile import GOOD, hostile
 
 SEED = 20250707
 COUNT = 10_000 if os.environ.get("MESHLAB_EVERY_REQUEST") == "1" else 440
@@ -26,20 +26,25 @@ def status_of(answer):
 def test_hostile_requests_are_answered_at_once_and_leave_no_trace(start):
     gate = start("--rate", "none", "--no-access-log")
     print(f"seed {SEED}, {COUNT} requests")
-    for _, data in hostile(len(KINDS) * 10, SEED - 1):  # what is loaded on first use is no growth
-        gate.raw(data)
-    before, slowest, seen = gate.memory(), (0.0, ""), {}
-    for kind, data in hostile(COUNT, SEED):
+    slow, seen, sizes = [], {}, []
+    for number, (kind, data) in enumerate(hostile(COUNT, SEED)):
+        if number == COUNT // 2:  # by now what is loaded on first use is loaded
+            sizes.append(gate.memory())
         began = time.monotonic()
         answer = gate.raw(data)
-        slowest = max(slowest, (time.monotonic() - began, kind))
+        if time.monotonic() - began > 1.0:
+            slow.append((kind, data))
         status = status_of(answer)
         assert status < 500, f"{kind}: {data[:300]!r} was answered {answer[:300]!r}"
         assert str(gate.store).encode() not in answer
         seen.setdefault(kind, set()).add(status)
-    print(f"slowest {slowest[0] * 1000:.0f} ms ({slowest[1]}); memory grew {gate.memory() - before:,} bytes; {seen}")
-    assert slowest[0] < 1.0
-    assert gate.memory() - before < 24 << 20
+    sizes.append(gate.memory())
+    print(f"{len(slow)} over a second; {sizes[1] - sizes[0]:,} bytes more in the second half; {seen}")
+    for kind, data in slow:  # a busy machine is slow once, a hang is one again
+        began = time.monotonic()
+        gate.raw(data)
+        assert time.monotonic() - began < 1.0, f"{kind}: {data[:300]!r}"
+    assert sizes[1] - sizes[0] < 8 << 20
     assert seen["pretty"] == {200}
     assert seen["deep"] <= {207, 400}
     assert 200 not in seen["uid"]
