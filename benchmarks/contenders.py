@@ -110,4 +110,6 @@ REMARKS = (
     "is on, those of the others are off. uvicorn uses uvloop and httptools for all of them.",
     "Bincode is read on one core, by both readers in turn; they must find the same records. A migration is planned "
     "and applied by a fresh process, whose largest resident set counts; its time is that of apply alone.",
+    "A move of the explorer is measured in the kernel, tables and figure made; what the browser takes to show them is "
+    "not in it. Steps go from event to event, jumps from anywhere to anywhere.",
 )
