@@ -30,9 +30,8 @@ class Pile:
         self._count = 0
         self.held: list[Held] = []
         self.written: list[Written] = []
-        self.first_bytes = 0
         if material.first_records:
-            self.first_bytes = self._push(self._records, RECORDS, sizes.records(material.first_records, 0, 0.0))
+            self._push(self._records, RECORDS, sizes.records(material.first_records, 0, 0.0))
             self._starts.append(0)
 
     def run(self, stops: Any, ends: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
+from math import inf
 
 from meshlab.errors import MeshlabError
 from meshlab.wording import SPANS
@@ -34,8 +35,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         for name, value in self.limits.items():
-            if not value > 0:
-                raise MeshlabError(f"a policy with {name}={value:g} is none", hint="a limit is more than 0")
+            if not 0 < value < inf:
+                raise MeshlabError(f"a policy with {name}={value:g} is none", hint="a limit is a number above 0")
 
     @property
     def limits(self) -> dict[str, float]:

@@ -220,7 +220,8 @@ class _Snapshot:
     def __init__(self, log: Log) -> None:
         self.notes: list[str] = []
         sizes = {day: segment_size(log.root, day) for day in segment_days(log.root)}
-        self.records = self.folded = 0
+        self.records = 0
+        self.folded: Mapping[str, int] = {}
         self.freed: int | None = None
         self.unfolded: dict[str, int] = sizes
         self.written = Amplification()
@@ -239,7 +240,7 @@ class _Snapshot:
         pieces = rest(log.root, snapshot)
         self.unfolded = {piece.segment: sizes.get(piece.segment, piece.start) - piece.start for piece in pieces}
         self.records = snapshot.records
-        self.folded = sum(piece.stop - piece.start for piece in snapshot.folded)
+        self.folded = snapshot.folded_ends
         self.written = amplification(log.root, log.uid)
         self.freed = self._freed(log)
 

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -94,9 +95,21 @@ class Trace:
         """Bytes of all events before each event, and behind the last (int64, one more than events)."""
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.nbytes, dtype=np.int64)])
 
-    def events_in(self, nbytes: int) -> int:
-        """How many events the first bytes of the log hold, those that are no events taken to stand behind."""
-        return int(np.searchsorted(self.ends, nbytes, side="right")) - 1
+    def events_in(self, folded: Mapping[str, int]) -> int:
+        """How many events the first bytes of each segment hold.
+
+        In a segment that is not taken to its end, bytes that are no events are taken to stand behind.
+        """
+        counts = np.bincount(self.day, minlength=len(self.days)).tolist()
+        sizes = np.bincount(self.day, self.nbytes, len(self.days)) + self.spare
+        count = 0
+        for place, day in enumerate(self.days):
+            taken = folded.get(day, 0)
+            if taken >= sizes[place]:
+                count += counts[place]
+            elif taken:
+                count += int(np.searchsorted(np.cumsum(self.nbytes[self.day == place]), taken, side="right"))
+        return count
 
     @property
     def spare_bytes(self) -> int:
@@ -228,8 +241,8 @@ def _with_beginning(found: Trace, log: Log) -> Trace:
         return replace(found, begun=snapshot is None)
     if not (snapshot.retired or snapshot.base_time != LONG_AGO or (snapshot.records and not snapshot.folded)):
         return found
-    presumed, nbytes = replace(found, begun=False), sum(piece.stop - piece.start for piece in snapshot.folded)
-    return replace(presumed, before=max(0, snapshot.records - _named_at(presumed, found.events_in(nbytes))))
+    presumed, folded = replace(found, begun=False), found.events_in(snapshot.folded_ends)
+    return replace(presumed, before=max(0, snapshot.records - _named_at(presumed, folded)))
 
 
 def _named_at(found: Trace, count: int) -> int:

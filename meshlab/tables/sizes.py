@@ -28,6 +28,9 @@ NO_HOUR = -(1 << 33)
 MOST_NAMES = 1000
 """Names of fields told apart in one segment; all others share ``OTHER_FIELDS``."""
 
+LONGEST_NAME = 200
+"""Letters of such a name."""
+
 OTHER_FIELDS = "(other fields)"
 
 _HOUR, _OP, _DIALECT = 28, 26, 24
@@ -93,7 +96,7 @@ class Sizes:
         return Packed(held[0], held[1], held[2], tuple(self._names), held[3], held[4])
 
     def _place(self, name: str) -> int:
-        if name not in self._names and len(self._names) >= MOST_NAMES:
+        if name not in self._names and (len(self._names) >= MOST_NAMES or len(name) > LONGEST_NAME):
             name = OTHER_FIELDS
         return self._names.setdefault(name, len(self._names))
 

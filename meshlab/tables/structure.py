@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from meshlab.records import FIELDS
 from meshlab.tables.slices import strings, words
@@ -250,12 +251,18 @@ def _codes(data: Any, start: Any, stop: Any, names: dict[str, int]) -> Any:
     known = np.all([found == told[code] for found, told in zip(shape, _KNOWN, strict=True)], axis=0)
     rows = np.flatnonzero(~known)
     if len(rows):
-        texts = strings(data, start[rows], stop[rows]).dictionary_encode()
+        texts = strings(data, start[rows], stop[rows]).view(pa.binary()).dictionary_encode()
         code[rows] = np.array([_code(text, names) for text in texts.dictionary.to_pylist()])[texts.indices.to_numpy()]
     return code
 
 
-def _code(text: str, names: dict[str, int]) -> int:
-    """The code of a name as it stands between quotes; a new one is added."""
-    name = msgspec.json.decode(f'"{text}"'.encode(), type=str)
+def _code(text: bytes, names: dict[str, int]) -> int:
+    """The code of a name as it stands between quotes; a new one is added.
+
+    Of a record that was said again the decoder has not looked at the first: its names may be no text.
+    """
+    try:
+        name = msgspec.json.decode(b'"%s"' % text, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        name = text.decode("utf-8", "backslashreplace")
     return names.setdefault(name, len(names))

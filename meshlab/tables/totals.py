@@ -94,15 +94,21 @@ def id_totals(log: Log, *, progress: bool = False) -> Totals:
     Raises what reading events raises.
     """
     load = Load(log, select(["id", "nbytes"]), progress)
-    held = pa.table(
-        {"id": pa.array([], pa.string()), "events": pa.array([], pa.int64()), "bytes": pa.array([], pa.int64())}
-    )
+    none = ID_TOTALS_SCHEMA.remove(0).empty_table()
+    held, waiting = none, none
     for batch in load:
         ones = pa.array(np.ones(batch.num_rows, np.int64))
         more = pa.table({"id": batch["id"], "events": ones, "bytes": batch["nbytes"]})
-        held = _summed_by_id(pa.concat_tables([held, _summed_by_id(more)]))
+        waiting = pa.concat_tables([waiting, _summed_by_id(more)])
+        if waiting.num_rows > max(held.num_rows, _WAITING):
+            held, waiting = _summed_by_id(pa.concat_tables([held, waiting])), none
+    held = _summed_by_id(pa.concat_tables([held, waiting]))
     uid = pa.array([log.uid] * held.num_rows, pa.string())
     return Totals(held.add_column(0, "uid", uid).cast(ID_TOTALS_SCHEMA), _damage(load))
+
+
+_WAITING = 1 << 17
+"""Sums of stretches that wait to be added up, at least: adding them to all ids each time would take the square."""
 
 
 def _summed_by_id(table: pa.Table) -> pa.Table:

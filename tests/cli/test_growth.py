@@ -132,7 +132,12 @@ def test_policies_are_compared_and_one_is_recommended(meshlab):
 
 @pytest.mark.parametrize(
     ("policy", "problem"),
-    [("speed=3", "'speed=3' is no limit"), ("bytes=large", "'large' is no size"), ("bytes=0", "bytes=0 is none")],
+    [
+        ("speed=3", "'speed=3' is no limit"),
+        ("bytes=large", "'large' is no size"),
+        ("bytes=0", "bytes=0 is none"),
+        ("events=inf", "events=inf is none"),
+    ],
 )
 def test_a_policy_that_is_none_is_an_error_that_says_what_is_possible(meshlab, policy, problem):
     result = meshlab("--store", STORE, "simulate", "--policy", policy)

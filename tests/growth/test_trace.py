@@ -169,3 +169,13 @@ def test_scaling_makes_recalls_and_nothing_else(found):
 def test_no_trace_is_scaled_away(found, scale):
     with pytest.raises(MeshlabError, match="scaled"):
         found.scaled(**scale)
+
+
+def test_blank_lines_in_what_was_folded_do_not_count_as_events(tmp_path):
+    log = b'{"Insert":{"id":"a"}}\n' + b"\n" * 500 + b'{"Insert":{"id":"b"}}\n'
+    (tmp_path / "wal-20250707.log").write_bytes(log)
+    (tmp_path / "wal-20250708.log").write_bytes(b'{"Insert":{"id":"c"}}\n{"Insert":{"id":"d"}}\n')
+    found = trace(Log(tmp_path, "u1"))
+    assert found.events_in({}) == 0
+    assert found.events_in({"20250707": len(log)}) == 2
+    assert found.events_in({"20250707": len(log), "20250708": 22}) == 3

@@ -409,3 +409,20 @@ def test_sealing_again_replaces_a_copy_whose_pages_are_damaged(tmp_path):
     assert [row.segment for row in seal(root, "ann")] == [day]
     assert load_user(root, "ann", progress=False).to_arrow().num_rows == 300
     assert seal(root, "ann") == []
+
+
+def test_a_name_that_is_no_text_in_a_record_that_was_said_again_hinders_nobody(tmp_path):
+    line = b'{"Insert":{"\xff":1},"Insert":{"id":"a"}}\n'
+    (tmp_path / "wal-20250707.log").write_bytes(line)
+    (tmp_path / "wal-20250708.log").write_bytes(b'{"Delete":"a"}\n')
+    (sealed,) = seal(tmp_path, "u1")
+    assert (sealed.segment, sealed.bytes) == ("20250707", len(line))
+    assert load_user(tmp_path, "u1", columns=["id"], progress=False).to_pylist() == [{"id": "a"}] * 2
+
+
+def test_long_names_of_fields_do_not_make_a_description_long(tmp_path):
+    lines = [b'{"Update":{"id":"a","%b%d":1}}\n' % (b"x" * 5000, number) for number in range(50)]
+    (tmp_path / "wal-20250707.log").write_bytes(b"".join(lines))
+    (tmp_path / "wal-20250708.log").write_bytes(b'{"Delete":"a"}\n')
+    seal(tmp_path, "u1")
+    assert (tmp_path / "sealed" / "wal-20250707.seal").stat().st_size < 5000
