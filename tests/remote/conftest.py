@@ -6,6 +6,7 @@ import pytest
 
 import meshlab
 from meshlab.remote.bucket import FolderBucket, MemoryBucket
+from meshlab.remote.patience import Patience, PatientBucket
 from meshlab.remote.s3 import S3Bucket
 
 from .gateway import KEY, SECRET, Gateway
@@ -53,7 +54,8 @@ def bucket(request, tmp_path, prefix):
     if request.param == "folder":
         (tmp_path / "bucket").mkdir()
         return FolderBucket(tmp_path / "bucket")
-    return S3Bucket(request.getfixturevalue("gateway").url(prefix))
+    # The gateway answers 500 now and then when two requests make one directory.
+    return PatientBucket(S3Bucket(request.getfixturevalue("gateway").url(prefix)), Patience(first=0.01))
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ class Site:
     def copy(self, path: Path) -> Site:
         """Another machine with a copy of this disk, what it remembers of buckets included."""
         shutil.copytree(self.path, path)
-        return Site(path, self.remote.bucket.inner, now=self.now)
+        return Site(path, self.remote.bucket.inner, now=self.now, patience=self.remote.bucket.patience)
 
 
 def hash_of(root: Path, at: Any = None) -> str:

@@ -60,7 +60,6 @@ def nth(number, fault, *, forever=False):
 def test_nothing_goes_wrong_when_nothing_does(scene, tmp_path):
     """The twin of all that follows."""
     assert scene.push().status == "pushed"
-    assert scene.remote.bucket.traffic.again == 0
     assert restorable(scene.direct, tmp_path / "restored") == scene.state()
     assert scene.prove().outcome == "proved"
 
