@@ -3,8 +3,8 @@
 >>> import tempfile, meshlab
 >>> store = meshlab.open(tempfile.mkdtemp())
 >>> _ = store["ann"].append_many([{"Insert": {"id": "m1", "content": "the sea"}}, {"Delete": "m1"}])
->>> store.growth().by("op").table.select(["key", "events"]).to_pylist()
-[{'key': 'insert', 'events': 1}, {'key': 'delete', 'events': 1}]
+>>> sorted(store.growth().by("op").table["key"].to_pylist())
+['delete', 'insert']
 """
 
 from __future__ import annotations
