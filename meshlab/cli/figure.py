@@ -16,6 +16,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 def _check(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
     if value is not None and value.suffix.lower() not in SUFFIXES:
         raise click.BadParameter(f"{value} is no name of a figure: end it in {', '.join(SUFFIXES)}")
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"{value.parent} is no directory")
     return value
 
 

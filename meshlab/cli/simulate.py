@@ -45,10 +45,18 @@ def _policies(context: click.Context, parameter: click.Parameter, values: tuple[
     help="A policy to try, such as bytes=64MB,age=1d (may be repeated); about fifty are tried without.",
 )
 @click.option(
-    "--users", type=click.IntRange(1), default=1, show_default=True, help="As if there were so many times the users."
+    "--users",
+    type=click.IntRange(1, 1_000_000),
+    default=1,
+    show_default=True,
+    help="As if there were so many times the users.",
 )
 @click.option(
-    "--recalls", type=click.IntRange(1), default=1, show_default=True, help="As if each recall came so often."
+    "--recalls",
+    type=click.IntRange(1, 1_000_000),
+    default=1,
+    show_default=True,
+    help="As if each recall came so often.",
 )
 @click.option(
     "--replay", type=Span(), default="2s", show_default=True, help="The longest replay a recommended policy may allow."

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from meshlab.dialects import OPS
 from meshlab.errors import MeshlabError
+from meshlab.markup import short
 from meshlab.tables.tabular import Tabular
 from meshlab.wording import escape, size_text
 
@@ -107,7 +108,9 @@ class Attribution(Tabular):
 
     def __repr__(self) -> str:
         largest = self.table.sort_by([("bytes", "descending"), ("key", "ascending")]).slice(0, _TOLD).to_pylist()
-        told = ", ".join(f"{escape(row['key'])} {row['share']:.0%}".replace("%", " %") for row in largest)
+        told = ", ".join(
+            f"{short(escape(row['key']), _LETTERS)} {row['share']:.0%}".replace("%", " %") for row in largest
+        )
         more = f" and {self.table.num_rows - _TOLD:,} more" if self.table.num_rows > _TOLD else ""
         return f"<Attribution of {size_text(self.bytes)} by {self.by}: {told or 'nothing'}{more}>"
 
@@ -119,7 +122,7 @@ class Attribution(Tabular):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-_TOLD, _SHOWN = 3, 20
+_TOLD, _SHOWN, _LETTERS = 3, 20, 40
 _LARGEST_FIRST = [("bytes", "descending"), ("deleted_bytes", "descending"), ("key", "ascending")]
 _SUMMED = ("bytes", "events", "deleted_bytes", "deleted_events")
 _PLAIN = pa.schema([ATTRIBUTION_SCHEMA.field(name) for name in ("key", *_SUMMED)])
@@ -127,7 +130,7 @@ _PLAIN = pa.schema([ATTRIBUTION_SCHEMA.field(name) for name in ("key", *_SUMMED)
 
 def _html_row(row: dict[str, Any]) -> str:
     events = "" if row["events"] is None else f"{row['events']:,}"
-    cells = (html.escape(escape(row["key"])), size_text(row["bytes"]), events, f"{row['share']:.1%}")
+    cells = (html.escape(short(escape(row["key"]), _LETTERS)), size_text(row["bytes"]), events, f"{row['share']:.1%}")
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 

@@ -304,6 +304,8 @@ class _Futures:
         for week in np.array_split(self._at, max(2, len(whole) // 7)):
             others = np.setdiff1d(self._at, week)
             self._off[week] = whole[week] / self._told(whole[others], others, week)
+        middle = float(np.median(self._off))
+        self._off /= middle if middle > 0 else 1.0  # of few days the lines are off to one side, which is not chance
 
     def draw(self, days: int) -> Any:
         """Bytes of each coming day, a row per future."""

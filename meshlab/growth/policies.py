@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from math import inf
 
 from meshlab.errors import MeshlabError
 from meshlab.wording import SPANS
+
+_LARGEST = 1e12
 
 Reader = Callable[[str], float | None]
 """Turns a size or a span of time, as people write it, into a number."""
@@ -35,8 +36,10 @@ class Policy:
 
     def __post_init__(self) -> None:
         for name, value in self.limits.items():
-            if not 0 < value < inf:
-                raise MeshlabError(f"a policy with {name}={value:g} is none", hint="a limit is a number above 0")
+            if not 0 < value <= _LARGEST:
+                raise MeshlabError(
+                    f"a policy with {name}={value:g} is none", hint=f"a limit is a number above 0, up to {_LARGEST:g}"
+                )
 
     @property
     def limits(self) -> dict[str, float]:

@@ -49,6 +49,10 @@ TRACE_COLUMNS = (
 """What is read of an event; of sealed segments nothing that holds a content."""
 
 
+MOST_EVENTS = 100_000_000
+"""Events of a scaled trace, at most: some five gigabytes."""
+
+
 @dataclass(frozen=True, repr=False)
 class Trace:
     """The events of one user in log order; every array has one entry per event.
@@ -133,6 +137,11 @@ class Trace:
         """
         if min(users, recalls) < 1:
             raise MeshlabError(f"a trace cannot be scaled to {users} users, {recalls} recalls", hint="give 1 or more")
+        if len(self) * recalls > MOST_EVENTS:
+            raise MeshlabError(
+                f"{len(self):,} events with {recalls:,} times the recalls do not fit in memory",
+                hint=f"stay below {MOST_EVENTS:,} events",
+            )
         more = self if recalls == 1 else _repeated(self, recalls)
         return replace(more, copies=self.copies * users)
 
