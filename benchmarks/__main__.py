@@ -13,6 +13,7 @@ from benchmarks import (
     batches,
     checkpoint,
     contenders,
+    growth,
     load,
     machine,
     migrate,
@@ -39,6 +40,7 @@ WORK: dict[str, Measure] = {
     "checkpoint": checkpoint.measure,
     "migrate": migrate.measure,
     "widgets": widgets.measure,
+    "growth": growth.measure,
 }
 """In the order of the table."""
 

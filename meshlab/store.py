@@ -28,7 +28,10 @@ from meshlab.wal.writer import Durability, Event, Writer
 from meshlab.wording import counted, size_text
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from meshlab.diff import Diff
+    from meshlab.growth.growth import Growth
     from meshlab.history import History
     from meshlab.plan import Window
     from meshlab.snapshot.checkpoint import CheckpointReport
@@ -104,6 +107,18 @@ class Store:
         from meshlab.tables.sql import query as run
 
         return run(self._logs(users), query, progress=progress)
+
+    def growth(
+        self, users: Iterable[str] | str | None = None, *, executor: Executor | None = None, progress: bool = True
+    ) -> Growth:
+        """What the logs are full of, why, until when, and which checkpoint policy to set.
+
+        Nothing is read yet.  ``executor`` is anything with the ``map`` of
+        ``concurrent.futures``: users are read side by side.
+        """
+        from meshlab.growth.growth import Growth
+
+        return Growth(self._logs(users), executor=executor, progress=progress)
 
     def close(self) -> None:
         """Close all files this store appends to."""
@@ -259,6 +274,10 @@ class UserStore:
             dry_run=dry_run,
             progress=progress,
         )
+
+    def growth(self, *, executor: Executor | None = None, progress: bool = True) -> Growth:
+        """What the log is full of, why, until when, and which checkpoint policy to set; see ``Store.growth``."""
+        return self.store.growth(self.uid, executor=executor, progress=progress)
 
     def vacuum(self, *, apply: bool = False) -> VacuumReport:
         """Say what retention no longer needs, and with ``apply`` seal and delete it.

@@ -21,6 +21,8 @@ from meshlab.cli import (
     demo,
     diff,
     dump,
+    forecast,
+    growth,
     lab,
     load,
     migrate,
@@ -28,6 +30,7 @@ from meshlab.cli import (
     repair,
     replay,
     seal,
+    simulate,
     sql,
     stats,
     vacuum,
@@ -82,7 +85,8 @@ def main(context: click.Context, store: str | None) -> None:
 COMMANDS = (
     *(append, dump, load, verify, repair, seal),
     *(replay, windows, diff, checkpoint, vacuum, checkpointd),
-    *(stats, sql, migrate, demo, lab, notebooks),
+    *(stats, sql, growth, forecast, simulate),
+    *(migrate, demo, lab, notebooks),
 )
 
 for module in COMMANDS:

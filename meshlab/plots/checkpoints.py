@@ -19,13 +19,12 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.ticker import MaxNLocator
 
-from meshlab.plots.plot import COLOURS, Plot, new_axes
+from meshlab.plots.plot import COLOURS, Plot, new_axes, unit_of
 from meshlab.snapshot.checkpoint import CheckpointReport
 
 _SCHEMA = pa.schema(
     [(name, pa.int64()) for name in ("generation", "events", "folded", "change", "merged", "saved", "rewrite")]
 )
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _MOST_NAMES = 12
 
 
@@ -44,7 +43,7 @@ def plot_checkpoints(reports: Sequence[CheckpointReport], *, rewrites: Sequence[
         for r, size in zip(reports, whole, strict=True)
     ]
     data = pa.Table.from_pylist([dict(zip(_SCHEMA.names, row, strict=True)) for row in rows], _SCHEMA)
-    divisor, unit = _unit(data)
+    divisor, unit = unit_of(_largest(data))
     figure, axes = new_axes(f"size ({unit})")
     _draw(axes, data, divisor)
     axes.set_xlabel("checkpoint (number)")
@@ -52,12 +51,10 @@ def plot_checkpoints(reports: Sequence[CheckpointReport], *, rewrites: Sequence[
     return Plot(figure, data, f"bytes of log folded and bytes written by each checkpoint{compared}")
 
 
-def _unit(data: pa.Table) -> tuple[int, str]:
-    """The largest unit of which the largest bar has at least one."""
+def _largest(data: pa.Table) -> int:
+    """The bytes of the largest bar."""
     columns = [data["folded"], data["rewrite"], pa.chunked_array([_written(data)])]
-    largest = max((value or 0 for column in columns for value in column.to_pylist()), default=0)
-    power = max((power for power in range(len(_UNITS)) if largest >= 1024**power), default=0)
-    return 1024**power, _UNITS[power]
+    return max((value or 0 for column in columns for value in column.to_pylist()), default=0)
 
 
 def _written(data: pa.Table) -> Any:

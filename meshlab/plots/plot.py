@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, num2date
 from matplotlib.figure import Figure
@@ -26,6 +28,9 @@ DPI = 110
 WIDTH, HEIGHT = 8.0, 3.6
 """Inches."""
 
+GREY = "#777777"
+
+_UNITS = {1024: ("bytes", "KiB", "MiB", "GiB", "TiB"), 1000: ("bytes", "kB", "MB", "GB", "TB")}
 _NEAREST = 0.06
 """Least distance of two labels, as a share of the axis."""
 
@@ -107,18 +112,36 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
         floor += _NEAREST * (high - low)
 
 
-def drawable(text: str, most: int) -> str:
-    r"""A text of a log as a figure can show it: no formula, at most so many letters, each in the font.
+def moments(column: pa.ChunkedArray) -> Any:
+    """Timestamps as numpy ``datetime64[us]``, which matplotlib draws as UTC."""
+    return column.cast(pa.int64()).to_numpy().astype("datetime64[us]")
 
-    >>> print(drawable("$x$ and \u4e00", 7), drawable("\u4e00", 7))
-    \$x\$ an… \u4e00
+
+def unit_of(largest: float, base: int = 1024) -> tuple[int, str]:
+    """The largest unit of which so many bytes have at least one, and its name.
+
+    ``base`` is 1024, or 1000 beside sizes in words (``wording.size_text``).
+
+    >>> unit_of(5_000), unit_of(5_000_000, 1000)
+    ((1024, 'KiB'), (1000000, 'MB'))
     """
-    shown = escape(short(text, most))
+    names = _UNITS[base]
+    power = max((power for power in range(len(names)) if largest >= base**power), default=0)
+    return base**power, names[power]
+
+
+def plain(text: str, most: int = 36) -> str:
+    r"""Text of a log as a label: cut after ``most`` letters, each in the font, and nothing of it a formula.
+
+    >>> print(plain("$x$\n"), plain("\u4e00"))
+    \$x\$\n \u4e00
+    """
     known = _letters()
-    plain = "".join(
-        char if ord(char) in known else char.encode("unicode_escape", "surrogatepass").decode() for char in shown
+    shown = "".join(
+        char if ord(char) in known else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in short(escape(text), most)
     )
-    return plain.replace("$", r"\$")
+    return shown.replace("$", r"\$")
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +150,12 @@ def _letters() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
-def moments(column: pa.ChunkedArray) -> Any:
-    """Timestamps as numpy ``datetime64[us]``, which matplotlib draws as UTC."""
-    return column.cast(pa.int64()).to_numpy().astype("datetime64[us]")
+def of_users(table: pa.Table, users: Collection[str] | None) -> pa.Table:
+    """The rows of some users, of all when there is no choice."""
+    return table if users is None else table.filter(pc.is_in(table["uid"], pa.array(list(users), pa.string())))
+
+
+def say(axes: Axes, text: str) -> None:
+    """Write into axes with nothing to draw why that is so."""
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, wrap=True)

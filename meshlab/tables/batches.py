@@ -1,4 +1,4 @@
-"""Blocks and their records as record batches in ``EVENT_SCHEMA``."""
+"""Blocks and their records as record batches in columns of ``COLUMNS``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.dialects import OPS, OTHER
+from meshlab.dialects import DELETE, OPS, OTHER
+from meshlab.tables.digests import text_keys
 from meshlab.tables.parse import Records
-from meshlab.tables.schema import EVENT_SCHEMA, TIME, TIME_PROJECTIONS
+from meshlab.tables.schema import COLUMNS, TIME, TIME_PROJECTIONS
 from meshlab.tables.slices import spread, strings
 from meshlab.tables.times import to_timestamps
 from meshlab.wal.chain import LONG_AGO
@@ -44,7 +45,7 @@ def take(block: Block, rows: Any) -> Block:
 def event_batch(block: Block, records: Records, names: Names, columns: Sequence[str]) -> pa.RecordBatch:
     """The events of a block, in log order; only the named columns are computed."""
     arrays = [_column(name, block, records, names) for name in columns]
-    batch = pa.record_batch(arrays, schema=pa.schema([EVENT_SCHEMA.field(name) for name in columns]))
+    batch = pa.record_batch(arrays, schema=pa.schema([COLUMNS.field(name) for name in columns]))
     if not records.failed:
         return batch
     keep = np.ones(len(block.op), bool)
@@ -85,6 +86,15 @@ def _key(block: Block, records: Records, names: Names) -> pa.Array:
     return _text_where(block.key_start >= 0, block.data, block.key_start, block.key_stop, len(block.op))
 
 
+def _given(block: Block, records: Records, names: Names) -> pa.Array:
+    assert records.fields is not None
+    return pa.array(np.where(records.op == DELETE, 0, records.fields.masks(len(block.op))).astype(np.int32))
+
+
+def _content_key(block: Block, records: Records, names: Names) -> pa.Array:
+    return text_keys(records.columns["content"])
+
+
 def _content_nbytes(block: Block, records: Records, names: Names) -> pa.Array:
     return pc.binary_length(records.columns["content"]).cast(pa.int64())
 
@@ -100,6 +110,8 @@ _COLUMNS: dict[str, Callable[[Block, Records, Names], pa.Array]] = {
     "effective_ts": lambda block, records, names: _moments(block.effective, LONG_AGO),
     "op": lambda block, records, names: _indexed(records.op, OPS),
     "dialect": lambda block, records, names: _indexed(block.dialect, DIALECTS),
+    "given": _given,
+    "content_key": _content_key,
     "payload_nbytes": lambda block, records, names: pa.array(block.event_stop - block.event_start),
     "content_nbytes": _content_nbytes,
     "key": _key,

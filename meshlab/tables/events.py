@@ -14,7 +14,7 @@ from meshlab.markup import headline, table
 from meshlab.records import FIELDS
 from meshlab.tables.load import Load, Log, Moment, Piece, Read, select
 from meshlab.tables.reports import reject_table, segment_table
-from meshlab.tables.schema import EVENT_SCHEMA, REJECT_SCHEMA, SEGMENT_SCHEMA
+from meshlab.tables.schema import COLUMNS, REJECT_SCHEMA, SEGMENT_SCHEMA
 from meshlab.tables.tabular import Tabular
 from meshlab.wal.chain import ORIGIN, Cursor
 from meshlab.wal.reader import Part, Tally, total
@@ -165,7 +165,7 @@ def load_users(
 ) -> Events:
     """The events of several users, each given as a ``Log``, of which directory and uid will do; see ``load_user``."""
     selection = select(columns, since, until, ops, ids)
-    schema = pa.schema([EVENT_SCHEMA.field(name) for name in selection.columns])
+    schema = pa.schema([COLUMNS.field(name) for name in selection.columns])
     return Events([Load(Log(*log), selection, progress) for log in logs], schema)
 
 
@@ -174,7 +174,7 @@ def load_user(
 ) -> Events:
     """The events of the user whose directory is ``root``.
 
-    ``columns`` are names of ``EVENT_SCHEMA``; ``since`` and ``until`` bound the
+    ``columns`` are names of ``COLUMNS``, those of ``EVENT_SCHEMA`` unless named; ``since`` and ``until`` bound the
     effective time, inclusive (a datetime, RFC 3339 text or µs since 1970); ``ops`` and
     ``ids`` choose rows.  Raises ``MeshlabError`` for a name that does not exist, and
     while reading ``StorageError`` or ``NotFound``.

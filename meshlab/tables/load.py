@@ -8,7 +8,7 @@ parses the current one.  What is not asked for is not computed: columns, and by
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +23,7 @@ from meshlab.errors import MeshlabError
 from meshlab.tables.batches import Names
 from meshlab.tables.digests import DuckDigests
 from meshlab.tables.parse import Parser
-from meshlab.tables.schema import EVENT_SCHEMA
+from meshlab.tables.schema import COLUMNS, EVENT_SCHEMA
 from meshlab.tables.sealed import SealedSegment, find_sealed
 from meshlab.tables.segment import RawSegment, Rows
 from meshlab.times import DAY, from_datetime, midnight, parse_time
@@ -36,6 +36,9 @@ from meshlab.wal.recovery import last_frame
 
 Moment = datetime | str | int
 """A datetime (naive means UTC), an RFC 3339 text, or µs since 1970."""
+
+Advance = Callable[[int], Any]
+"""Is told how many bytes were read."""
 
 _REACH = 2 * DAY
 """Effective times in a segment end at its midnight plus this."""
@@ -94,9 +97,9 @@ def select(
     1751846400000000
     """
     names = tuple(EVENT_SCHEMA.names if columns is None else [columns] if isinstance(columns, str) else columns)
-    _check_names("column", names, EVENT_SCHEMA.names)
+    _check_names("column", names, COLUMNS.names)
     if not names:
-        raise MeshlabError("no column is chosen", hint=f"choose from {', '.join(EVENT_SCHEMA.names)}")
+        raise MeshlabError("no column is chosen", hint=f"choose from {', '.join(COLUMNS.names)}")
     chosen = None if ops is None else frozenset([ops] if isinstance(ops, str) else ops)
     _check_names("op", chosen or (), OPS)
     wanted = None if ids is None else frozenset([ids] if isinstance(ids, str) else ids)
@@ -169,7 +172,7 @@ class Load:
     @property
     def schema(self) -> pa.Schema:
         """The schema of the batches."""
-        return pa.schema([EVENT_SCHEMA.field(name) for name in self.selection.columns])
+        return pa.schema([COLUMNS.field(name) for name in self.selection.columns])
 
     @property
     def rejects(self) -> list[Reject]:
@@ -177,11 +180,19 @@ class Load:
         return resolve(self.report.parts)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for segment, advance in self.segments():
+            for batch in segment.batches(advance):
+                batch = _only_rows(batch, self.selection)
+                if batch.num_rows:
+                    yield batch
+
+    def segments(self) -> Iterator[tuple[RawSegment | SealedSegment, Advance]]:
+        """The pieces of the log in order, and whom to tell of bytes read.  Batches of sealed ones need not be read."""
         report = Report()
         yield from self._pass(report)
         self.report = report
 
-    def _pass(self, report: Report) -> Iterator[pa.RecordBatch]:
+    def _pass(self, report: Report) -> Iterator[tuple[RawSegment | SealedSegment, Advance]]:
         root = self.log.root
         days = segment_days(root)
         pieces = [Piece(day) for day in days] if self.log.pieces is None else self.log.pieces
@@ -197,10 +208,7 @@ class Load:
                 before = resumed(cursor, piece.after)
                 before = before._replace(effective=max(before.effective, piece.floor))
                 segment = self._open(piece, before, newest, parser, names, columns, opener)
-                for batch in segment.batches(bar.update):
-                    batch = _only_rows(batch, self.selection)
-                    if batch.num_rows:
-                        yield batch
+                yield segment, bar.update
                 cursor = segment.end
                 if self._close(segment, report):
                     return

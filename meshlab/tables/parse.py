@@ -26,6 +26,7 @@ from meshlab.tables.connection import borrow
 from meshlab.tables.schema import EMOTIONAL_SIGNATURE, EVENT_SCHEMA, RECORD_FIELDS
 from meshlab.tables.screen import count_keys
 from meshlab.tables.slices import spread, strings, views
+from meshlab.tables.structure import Fields
 from meshlab.wal.lines import Block
 
 HEAD = len(b'{"Insert":')
@@ -41,22 +42,35 @@ LEAST_ROWS = 4000
 """Plain rows from which a query, which takes some 15 ms to begin with, is faster."""
 
 
+class Seen(NamedTuple):
+    """Where the screen saw keys (the colons behind them), and a mask of the rows for which it vouches.
+
+    In those every key is one of a record, is there once, and has a value.
+    """
+
+    colons: Any
+    rows: Any
+
+
 class Records(NamedTuple):
     """What the rows of a block say, one row per event.
 
     ``columns`` maps names to Arrow arrays, ``op`` is final (int8, index into ``OPS``),
-    ``failed`` maps rows that turned out to be no JSON to the reason.
+    ``failed`` maps rows that turned out to be no JSON to the reason.  ``seen`` is there when
+    rows were screened, ``fields`` when somebody asked for the sizes of fields.
     """
 
     columns: dict[str, pa.Array]
     op: Any
     failed: dict[int, str]
+    seen: Seen | None = None
+    fields: Fields | None = None
 
 
 class Parser:
     """Parses blocks; holds one DuckDB connection, so use it from one thread at a time.
 
-    ``columns`` are names of ``EVENT_SCHEMA``; only what they need is computed.  Blocks
+    ``columns`` are names of ``COLUMNS``; only what they need is computed.  Blocks
     with fewer than ``least_rows`` plain rows are not worth a query.
     """
 
@@ -69,31 +83,33 @@ class Parser:
         """The records of a block; every row is parsed, whatever the columns."""
         slow = np.ones(len(block.op), bool)
         columns: dict[str, pa.Array] = {}
+        seen = None
         if np.count_nonzero(block.plain) >= self._least_rows:
-            columns, slow = self._parse_plain(block)
+            columns, seen = self._parse_plain(block)
+            slow = ~seen.rows
         rows = np.flatnonzero(slow)
         if not columns or len(rows):
             parsed, failed = _parse_slowly(block, rows)
             columns = _merge(columns, rows, _decoded_columns(parsed, self._wanted, self._with_extra))
             op = block.op.copy()
             op[rows] = [event.op for event in parsed]
-            return Records(columns, op, failed)
+            return Records(columns, op, failed, seen)
         if self._with_extra:
             columns["extra"] = pa.nulls(len(block.op), pa.string())
-        return Records(columns, block.op, {})
+        return Records(columns, block.op, {}, seen)
 
-    def _parse_plain(self, block: Block) -> tuple[dict[str, pa.Array], Any]:
-        """The columns of the plain rows, and a mask of the rows to parse again."""
+    def _parse_plain(self, block: Block) -> tuple[dict[str, pa.Array], Seen]:
+        """The columns of the plain rows, and which of them stand; the other rows are to be parsed again."""
         start, stop = block.event_start + HEAD, block.event_stop - 1
         is_record = block.plain & (block.op < DELETE)
         screening = self._helper.submit(count_keys, block.data, start, stop)
         found = self._from_json(block.data, start, stop, is_record)
-        seen, doubtful = screening.result()
+        keys, doubtful, colons = screening.result()
         if found is None:
-            return {}, np.ones(len(start), bool)
+            return {}, Seen(colons, np.zeros(len(start), bool))
         fields = _fields_of(found)
         lists, strict = _read_lists(_fields_of(fields["emotional_signature"])[_RAW_LIST])
-        agreed = is_record & strict & ~doubtful & (seen == _count_values(fields)) & _is_sound(fields)
+        agreed = is_record & strict & ~doubtful & (keys == _count_values(fields)) & _is_sound(fields)
         columns = {name: fields[name] for name in self._wanted}
         if "emotional_signature" in columns:
             columns["emotional_signature"] = _with_lists(columns["emotional_signature"], lists)
@@ -102,7 +118,7 @@ class Parser:
             ids, readable = _plain_strings(block.data, start[deletes], stop[deletes])
             agreed[deletes[readable]] = True
             columns["id"] = pc.coalesce(columns["id"], spread(ids, deletes, len(start)))
-        return columns, ~agreed
+        return columns, Seen(colons, agreed)
 
     def _from_json(self, data: Any, start: Any, stop: Any, rows: Any) -> pa.Array | None:
         """The masked slices as structs; None when DuckDB gives up on them."""
@@ -144,7 +160,12 @@ class Parser:
 def _needed(columns: Iterable[str]) -> list[str]:
     """The record fields the columns are made of; ``id`` decides what a row is."""
     names = set(columns) | {"id"}
-    sources = {"creation_ts": "creation_time", "last_accessed_ts": "last_accessed", "content_nbytes": "content"}
+    sources = {
+        "creation_ts": "creation_time",
+        "last_accessed_ts": "last_accessed",
+        "content_nbytes": "content",
+        "content_key": "content",
+    }
     names.update(sources[name] for name in names & set(sources))
     if "extra" in names:
         names.add("emotional_signature")

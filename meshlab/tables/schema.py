@@ -85,6 +85,18 @@ event's JSON alone, ``content_nbytes`` the content's UTF-8; ``raw`` is the JSON 
 ``other`` events.  ``id`` is null for ``other`` events, the rest where not given.
 """
 
+ON_REQUEST = pa.schema([("given", pa.int32()), ("content_key", pa.int64())])
+"""Columns of events that are there for whoever names them.
+
+``given`` has a bit for every field that an insert or update gives (bit i: ``FIELDS[i]``,
+misfits too; the next bit: any field this version does not know) and is 0 for other
+events.  ``content_key`` is the same for equal contents: the first eight bytes of their
+MD5, little-endian; null where none is given.
+"""
+
+COLUMNS = pa.schema([*EVENT_SCHEMA, *ON_REQUEST])
+"""All columns of events that can be asked for."""
+
 REJECT_SCHEMA = pa.schema(
     [
         ("uid", NAME),

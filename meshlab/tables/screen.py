@@ -18,10 +18,11 @@ Doubt only costs time: doubtful rows are parsed by the definition.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from meshlab.records import FIELDS
 from meshlab.tables.schema import COMFORT_METRICS, EMOTIONAL_SIGNATURE, RECORD_FIELDS
 
 _QUOTE, _COLON, _COMMA, _SPACE, _BRACE = b'":, }'
@@ -35,8 +36,16 @@ _MARGIN = 8
 _MAX_DIGITS = 20
 
 
-def count_keys(data: Any, start: Any, stop: Any) -> tuple[Any, Any]:
-    """Number of ``":`` in each slice, and a mask of the slices that are doubtful.
+class Screened(NamedTuple):
+    """Number of ``":`` in each slice, a mask of the slices that are doubtful, and where all the colons stand."""
+
+    keys: Any
+    doubtful: Any
+    colons: Any
+
+
+def count_keys(data: Any, start: Any, stop: Any) -> Screened:
+    """Look at slices of a buffer.
 
     ``start`` must ascend; slices must not overlap; eight bytes stand before the first
     and behind the last.
@@ -52,8 +61,9 @@ def count_keys(data: Any, start: Any, stop: Any) -> tuple[Any, Any]:
         spaced = (colon | ((part | 0x20) == _BRACE)) & ((before <= _SPACE) | (before == _COMMA))
         if spaced.any():
             doubts.append(_badly_spaced(data, np.flatnonzero(spaced) + low))
-    edges = np.searchsorted(np.concatenate(keys), np.stack([start, stop], axis=1).ravel()).reshape(-1, 2)
-    return edges[:, 1] - edges[:, 0], _rows_holding(np.concatenate(doubts), start, stop)
+    colons = np.concatenate(keys)
+    edges = np.searchsorted(colons, np.stack([start, stop], axis=1).ravel()).reshape(-1, 2)
+    return Screened(edges[:, 1] - edges[:, 0], _rows_holding(np.concatenate(doubts), start, stop), colons)
 
 
 def _badly_spaced(data: Any, at: Any) -> Any:
@@ -125,15 +135,20 @@ _MULTIPLIER, _NAMES, _ALLOWED = _tables()
 
 def _misfits(data: Any, colon: Any) -> Any:
     """Colons of keys whose ending is unknown or whose value starts as its type cannot."""
+    ending, slot = _ending_before(data, colon)
+    good = (_NAMES[slot] == ending) & _ALLOWED[slot << 8 | data[colon + 1]]
+    counts = colon[ending == _COUNT_ENDING]
+    return np.concatenate([colon[~good], counts[~_is_whole_number(data, counts + 1)]])
+
+
+def _ending_before(data: Any, colon: Any) -> tuple[Any, Any]:
+    """The last four bytes of the key before each colon as a number, and its slot."""
     # Byte by byte: the part is in the cache, and unaligned words are slow to gather.
     tail = np.empty((len(colon), 4), np.uint8)
     for place in range(4):
         tail[:, place] = data[colon - (5 - place)]
     ending = tail.view("<u4").ravel()
-    slot = (ending * _MULTIPLIER >> np.uint32(32 - _BITS)).astype(np.intp)
-    good = (_NAMES[slot] == ending) & _ALLOWED[slot << 8 | data[colon + 1]]
-    counts = colon[ending == _COUNT_ENDING]
-    return np.concatenate([colon[~good], counts[~_is_whole_number(data, counts + 1)]])
+    return ending, (ending * _MULTIPLIER >> np.uint32(32 - _BITS)).astype(np.intp)
 
 
 def _is_whole_number(data: Any, at: Any) -> Any:
@@ -147,3 +162,34 @@ def _is_whole_number(data: Any, at: Any) -> Any:
             break
         at[active] += 1
     return (data[at] == _COMMA) | (data[at] == ord("}"))
+
+
+# Which field a key is
+
+
+def fields_before(data: Any, colon: Any) -> Any:
+    """Index into ``FIELDS`` of the key before each colon, by its ending; -1 for a key that is none of a record.
+
+    Only keys in slices that are beyond doubt have the name that their ending says, and
+    even they may be spelled with an escape before it.
+    """
+    ending, slot = _ending_before(data, colon)
+    code = np.where(_NAMES[slot] == ending, _CODES[slot], np.int8(-1))
+    code[(code == _POSITION) & (data[colon - 6] == ord("a"))] = -1  # "perturbation"
+    return code
+
+
+_POSITION = FIELDS.index("position")
+
+
+def _codes() -> Any:
+    """The field of each slot, -1 where there is none."""
+    codes = np.full(1 << _BITS, -1, np.int8)
+    for code, name in enumerate(FIELDS):
+        for mark in b"{", b",":
+            number = np.array([int.from_bytes((mark + b'"' + name.encode())[-4:], "little")], np.uint32)
+            codes[int((number * _MULTIPLIER >> np.uint32(32 - _BITS))[0])] = code
+    return codes
+
+
+_CODES = _codes()

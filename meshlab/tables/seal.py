@@ -25,7 +25,7 @@ from meshlab.errors import storage_errors
 from meshlab.tables.batches import Names
 from meshlab.tables.digests import DuckDigests
 from meshlab.tables.parse import Parser
-from meshlab.tables.schema import EVENT_SCHEMA
+from meshlab.tables.schema import COLUMNS
 from meshlab.tables.sealed import (
     CODED,
     FILE_SCHEMA,
@@ -40,6 +40,7 @@ from meshlab.tables.sealed import (
     sealed_path,
 )
 from meshlab.tables.segment import RawSegment
+from meshlab.tables.sizes import Sizes
 from meshlab.wal.chain import ORIGIN
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.paths import segment_days, segment_name
@@ -73,14 +74,14 @@ def seal(root: Path, uid: str, *, files: Files = REAL_FILES) -> list[SealedFile]
     """
     days = segment_days(root)
     names = Names(uid, days)
-    parser, digests = Parser(EVENT_SCHEMA.names), DuckDigests()
+    parser, digests = Parser(COLUMNS.names), DuckDigests()
     cursor, done = ORIGIN, []
     for day in days[:-1]:
         known = find_sealed(root, day, cursor)
         if known is not None and _is_readable(sealed_path(root, day)):
             cursor = known.description.end
             continue
-        segment = RawSegment(root, day, cursor, False, parser, names, FILE_SCHEMA.names, digests=digests)
+        segment = RawSegment(root, day, cursor, False, parser, names, FILE_SCHEMA.names, digests=digests, sizes=Sizes())
         written = _seal_segment(segment, files)
         if written is not None:
             done.append(written)
@@ -101,7 +102,10 @@ def _seal_segment(segment: RawSegment, files: Files) -> SealedFile | None:
             with SyncedFile(temporaries[0], files) as sink:
                 groups = _write(segment, sink)
             copy = look_at_copy(temporaries[0])
-            told = Description(VERSION, before, copy, segment.start, segment.end, segment.part, groups)
+            assert segment.sizes is not None
+            told = Description(
+                VERSION, before, copy, segment.start, segment.end, segment.part, groups, segment.sizes.packed()
+            )
             raw = sum(len(reject.raw) for reject in told.part.rejects)
             if look_at_source(source) != before or raw > _MOST_RAW:
                 return None

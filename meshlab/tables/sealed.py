@@ -27,14 +27,15 @@ from meshlab.dialects import OPS
 from meshlab.errors import StorageError
 from meshlab.tables.batches import Names
 from meshlab.tables.reports import check_tiling
-from meshlab.tables.schema import EVENT_SCHEMA
+from meshlab.tables.schema import COLUMNS
 from meshlab.tables.segment import Rows
+from meshlab.tables.sizes import Packed
 from meshlab.wal.chain import LONG_AGO, Cursor
 from meshlab.wal.lines import DIALECTS
 from meshlab.wal.paths import SEALED, segment_name
 from meshlab.wal.reader import Part
 
-VERSION = 1
+VERSION = 2
 _FOOTER_END = 8
 """A Parquet file ends in the length of its footer (4 bytes, little-endian) and ``PAR1``."""
 
@@ -51,7 +52,7 @@ def _file_field(field: pa.Field) -> pa.Field:
     return pa.field(field.name, pa.int8()) if field.name in CODED else field
 
 
-FILE_SCHEMA = pa.schema([_file_field(field) for field in EVENT_SCHEMA if field.name not in CONSTANT])
+FILE_SCHEMA = pa.schema([_file_field(field) for field in COLUMNS if field.name not in CONSTANT])
 """The columns of a sealed file."""
 
 
@@ -82,6 +83,7 @@ class Description(NamedTuple):
     end: Cursor
     part: Part
     groups: list[Group]
+    sizes: Packed
 
 
 def sealed_path(root: Path, day: str) -> Path:
@@ -91,7 +93,11 @@ def sealed_path(root: Path, day: str) -> Path:
 
 def description_path(root: Path, day: str) -> Path:
     """Where it is said what the sealed copy of a day holds."""
-    return sealed_path(root, day).with_suffix(".seal")
+    return _description_beside(sealed_path(root, day))
+
+
+def _description_beside(copy: Path) -> Path:
+    return copy.with_suffix(".seal")
 
 
 def look_at_copy(path: Path) -> tuple[int, bytes]:
@@ -162,18 +168,20 @@ class SealedSegment:
     columns: Sequence[str]
     rows: Rows
     cut: bool = False
-    _events: int = 0
+    _events: int | None = None
 
     def batches(self, advance: Callable[[int], Any] = lambda count: None) -> Iterator[pa.RecordBatch]:
         """The events between the bounds; ops are left to the caller."""
+        self._events = 0
         for batch in self.sealed.batches(self.columns, self.names, self.rows.since, self.rows.until):
             self._events += batch.num_rows
             yield batch
         advance(self.part.tally.bytes)
 
     def check_tiling(self) -> None:
-        """As for a raw segment; the bytes were counted when the copy was made."""
-        check_tiling(self.sealed.path.parent.parent, self.part, self._events, self.part.tally.event_bytes)
+        """As for a raw segment, if its events were read; the bytes were counted when the copy was made."""
+        if self._events is not None:
+            check_tiling(self.sealed.path.parent.parent, self.part, self._events, self.part.tally.event_bytes)
 
     @property
     def end(self) -> Cursor:
@@ -199,14 +207,15 @@ def find_sealed(root: Path, day: str, start: Cursor) -> Sealed | None:
     ``LONG_AGO`` when reading starts here and only the frame before it was looked at.
     """
     try:
-        told = read_description(description_path(root, day))
+        copy = sealed_path(root, day)
+        told = read_description(_description_beside(copy))
         if told is None or told.version != VERSION or not _same_place(told.start, start):
             return None
-        if told.source != look_at_source(root / segment_name(day)) or told.copy != look_at_copy(sealed_path(root, day)):
+        if told.source != look_at_source(root / segment_name(day)) or told.copy != look_at_copy(copy):
             return None
     except OSError:
         return None
-    return Sealed(sealed_path(root, day), day, told)
+    return Sealed(copy, day, told)
 
 
 def _same_place(told: Cursor, start: Cursor) -> bool:
@@ -264,4 +273,4 @@ def _dressed(table: pa.Table, columns: Sequence[str], names: Names, day: str) ->
         if name in CODED:
             array = pa.DictionaryArray.from_arrays(array.cast(pa.int32()), pa.array(CODED[name], pa.string()))
         arrays.append(array)
-    return pa.record_batch(arrays, schema=pa.schema([EVENT_SCHEMA.field(name) for name in columns]))
+    return pa.record_batch(arrays, schema=pa.schema([COLUMNS.field(name) for name in columns]))

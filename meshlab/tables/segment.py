@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from meshlab.dialects import OPS, OTHER
 from meshlab.tables.batches import Names, event_batch, take
+from meshlab.tables.fields import record_fields
 from meshlab.tables.parse import Parser
 from meshlab.tables.reports import check_tiling, failed_rejects, with_failed
+from meshlab.tables.sizes import Sizes
 from meshlab.wal.chain import Cursor
 from meshlab.wal.files import open_regular
 from meshlab.wal.lines import Block, Digests, Reject, md5_digests
@@ -54,7 +56,8 @@ class RawSegment:
     """Reads a segment of a log, or a piece of one, from its bytes.
 
     Iterate ``batches``; then ``part``, ``end`` and, when the end of the chosen time was
-    passed before the end of the file, ``cut`` are set.
+    passed before the end of the file, ``cut`` are set.  ``sizes``, when given, is told what
+    the events take, ``with_fields`` also field by field.
     """
 
     root: Path
@@ -71,6 +74,8 @@ class RawSegment:
     line: int = 1
     opener: Opener = open_regular
     cut: bool = False
+    sizes: Sizes | None = None
+    with_fields: bool = False
     _scan: SegmentScan | None = None
     _failed: list[Reject] = field(default_factory=list)
     _events: int = 0
@@ -96,6 +101,10 @@ class RawSegment:
 
     def _batch(self, block: Block) -> pa.RecordBatch:
         records = self.parser.parse(block)
+        if self.with_fields or "given" in self.columns:
+            records = records._replace(fields=record_fields(block, records))
+        if self.sizes is not None:
+            self.sizes.add(block, records)
         failed = failed_rejects(block, records.failed)
         batch = event_batch(block, records, self.names, self.columns)
         self._failed += failed

@@ -27,7 +27,7 @@ def views(data: Any, start: Any, stop: Any, valid: Any = None) -> pa.Array:
     length = stop - start
     view = np.zeros((len(start), 4), np.int32)
     view[:, 0] = length
-    view[:, 1] = _words(data, "<i4")[start]
+    view[:, 1] = words(data, "<i4")[start]
     view[:, 3] = start
     short = np.flatnonzero(length <= INLINE)
     if len(short):
@@ -67,7 +67,7 @@ def spread(values: pa.Array, rows: Any, count: int) -> pa.Array:
     return values.take(pa.array(index, mask=~given))
 
 
-def _words(data: Any, kind: str) -> Any:
+def words(data: Any, kind: str) -> Any:
     """The integer at every byte position of ``data``, without a copy."""
     size = np.dtype(kind).itemsize
     return np.ndarray(shape=(len(data) - size + 1,), dtype=kind, buffer=data, strides=(1,))

@@ -22,7 +22,7 @@ def look(*records: bytes) -> list[tuple[int, bool]]:
         data += record
         stop.append(len(data))
         data += GAP
-    keys, doubtful = count_keys(np.frombuffer(data + bytes(PAD), np.uint8), np.array(start), np.array(stop))
+    keys, doubtful, _ = count_keys(np.frombuffer(data + bytes(PAD), np.uint8), np.array(start), np.array(stop))
     return list(zip(keys.tolist(), doubtful.tolist(), strict=True))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import timeit
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,9 +17,17 @@ import pytest
 from meshlab.errors import StorageError
 from meshlab.tables import seal as sealing
 from meshlab.tables.events import load_user
-from meshlab.tables.schema import EVENT_SCHEMA
+from meshlab.tables.schema import COLUMNS, EVENT_SCHEMA
 from meshlab.tables.seal import seal
-from meshlab.tables.sealed import description_path, look_at_source, pack, read_description, sealed_path, unpack
+from meshlab.tables.sealed import (
+    VERSION,
+    description_path,
+    look_at_source,
+    pack,
+    read_description,
+    sealed_path,
+    unpack,
+)
 from meshlab.testing import (
     FailingFiles,
     ForgetfulFiles,
@@ -69,7 +80,8 @@ def test_sealed_rows_rejects_and_tallies_equal_those_of_the_log(root, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "columns", [["op"], ["uid", "segment"], ["emotional_signature", "ts"], EVENT_SCHEMA.names[::-1]]
+    "columns",
+    [["op"], ["uid", "segment"], ["given", "content_key"], ["emotional_signature", "ts"], COLUMNS.names[::-1]],
 )
 def test_columns_and_rows_are_chosen_as_from_the_log(root, monkeypatch, columns):
     monkeypatch.setattr(sealing, "GROUP_ROWS", 3)
@@ -216,6 +228,45 @@ def test_the_description_survives_packing_and_refuses_a_changed_byte(root):
     data[50] ^= 1
     with pytest.raises(ValueError, match="damaged"):
         unpack(bytes(data))
+
+
+def as_version_1(path: Path) -> None:
+    """What is said of a copy, in the words of the first version: it had no totals."""
+    told = read_description(path)
+    body = msgspec.msgpack.encode((1, *told[1:-1]))
+    path.write_bytes(hashlib.sha256(body).digest() + body)
+
+
+def as_another_version(path: Path) -> None:
+    """The words of this version under another number."""
+    path.write_bytes(pack(read_description(path)._replace(version=VERSION + 1)))
+
+
+@pytest.mark.parametrize("rewrite", [as_version_1, as_another_version])
+def test_copies_of_another_version_are_not_used_and_made_again(root, rewrite):
+    expected = load(root).to_arrow().to_pylist()
+    seal(root, "u1")
+    for day in DAYS[:2]:
+        rewrite(description_path(root, day))
+    assert sealed_days(root) == []
+    assert load(root).to_arrow().to_pylist() == expected
+    assert [file.segment for file in seal(root, "u1")] == list(DAYS[:2])
+    assert sealed_days(root) == list(DAYS[:2])
+
+
+def test_a_description_stays_small_and_is_read_at_once(tmp_path):
+    """A day of steady traffic: 24 hours, three ops, all fields."""
+    build_store(tmp_path / "store", users=["ann"], days=2, events=4000, seed=5)
+    root = tmp_path / "store" / "ann"
+    days = [row.segment for row in seal(root, "ann")]
+    for day in days:
+        data = description_path(root, day).read_bytes()
+        told = unpack(data)
+        assert len(told.sizes.groups) > 24 * 8
+        assert len(data) < 24 * 24 * 16 + 4096
+    seconds = timeit.timeit(lambda: unpack(data), number=600)
+    print(f"{seconds * 1000:.1f} ms for 600 days")
+    assert seconds < 2
 
 
 def test_the_segment_is_synced_before_its_copy_and_the_copy_before_its_name(root):
