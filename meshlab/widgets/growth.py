@@ -24,7 +24,7 @@ from meshlab.growth.policies import Policy, candidates
 from meshlab.growth.simulation import simulate
 from meshlab.growth.sizes import Sizes, measured, records_of
 from meshlab.growth.trace import Trace, trace
-from meshlab.markup import bullets, headline
+from meshlab.markup import headline
 from meshlab.store import Store
 from meshlab.tables.load import Log
 from meshlab.tables.totals import FIELD_TOTALS_SCHEMA, TOTALS_SCHEMA, field_totals
@@ -185,8 +185,8 @@ class GrowthDashboard(Panel):
 
     def _draw_forecast(self) -> None:
         found = forecast(self._chosen(), limit=_round(self.limit.value))
-        self._show("forecast", "Forecast", "", found)
-        self.told["forecast"].value += bullets(found.sentences, len(found.sentences))
+        told = [sentence for sentence in found.sentences if sentence not in found.notes]  # which are in the figure
+        self._show("forecast", "Forecast", "; ".join(told), found)
 
     def _draw_simulation(self) -> None:
         traces = self._of_users(self._traces, lambda uid: trace(self._log(uid)))
