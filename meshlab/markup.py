@@ -81,7 +81,7 @@ def bullets(texts: Sequence[str], count: int) -> str:
         return ""
     items = "".join(f"<li>{safe(short(text))}</li>" for text in texts)
     more = f"<li>and {count - len(texts):,} more</li>" if count > len(texts) else ""
-    return f"<ul style='margin:.3em 0'>{items}{more}</ul>"
+    return f"<ul style='margin:.3em 0;line-height:1.4'>{items}{more}</ul>"
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[object]], count: int = 0) -> str:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.growth.changes import Changes
-from meshlab.plots.plot import COLOURS, Plot, drawable, moments, new_axes, say, set_time_axis
+from meshlab.plots.plot import COLOURS, Plot, moments, new_axes, plain, say, set_time_axis
 from meshlab.tables.schema import TIME
 from meshlab.times import HOUR, from_datetime
 from meshlab.wording import counted
@@ -91,4 +91,4 @@ def _title(change: dict[str, Any]) -> str:
     """Who does what how much more often from when on."""
     factor = change["factor"]
     jump = "new" if math.isinf(factor) else f"{factor:.3g} times as often" if factor else "none"
-    return f"{drawable(change['uid'])}: {change['op']} {jump} from {change['hour']:%Y-%m-%d %H:%M} UTC"
+    return f"{plain(change['uid'])}: {change['op']} {jump} from {change['hour']:%Y-%m-%d %H:%M} UTC"

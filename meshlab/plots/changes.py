@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from meshlab.diff import ADDED, CHANGED, REMOVED, Diff
-from meshlab.plots.plot import COLOURS, Plot, drawable, new_axes
+from meshlab.plots.plot import COLOURS, Plot, new_axes, plain
 
 MOST_FIELDS = 15
 """Fields drawn, the most frequently changed; the caption says how many more there are."""
@@ -52,7 +52,7 @@ def _draw(axes: Any, rows: list[tuple[str, str | None, int]]) -> None:
     counts = [count for _, _, count in rows]
     bars = axes.barh(places, counts, height=0.7, color=[_COLOURS[change] for change, _, _ in rows])
     axes.bar_label(bars, labels=[f"{count:,}" for count in counts], padding=4)
-    axes.set_yticks(places, [drawable(name, 32) for name in names])
+    axes.set_yticks(places, [plain(name, 32) for name in names])
     axes.set_xlim(0, 1.1 * max(counts, default=1))
     axes.invert_yaxis()
     axes.xaxis.get_major_locator().set_params(integer=True)

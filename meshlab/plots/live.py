@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.plots.plot import COLOURS, Plot, drawable, label_ends, moments, new_axes, set_time_axis
+from meshlab.plots.plot import COLOURS, Plot, label_ends, moments, new_axes, plain, set_time_axis
 from meshlab.records import FIELDS
 
 MOST_USERS = 6
@@ -78,7 +78,7 @@ def _draw(axes: Any, steps: dict[str, tuple[Any, Any]]) -> None:
         colour = COLOURS[index % len(COLOURS)]
         if len(moment):
             axes.step(moment, live, where="post", color=colour, linewidth=1.6)
-            ends.append((moment[-1], live[-1], f"{drawable(uid, 16)} {live[-1]:,}", colour))
+            ends.append((moment[-1], live[-1], f"{plain(uid, 16)} {live[-1]:,}", colour))
     axes.set_ylim(bottom=0)
     label_ends(axes, ends)
 

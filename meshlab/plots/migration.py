@@ -14,7 +14,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from meshlab.plots.plot import COLOURS, WIDTH, Plot, drawable
+from meshlab.plots.plot import COLOURS, WIDTH, Plot, plain
 
 _SHOWN = 20
 """Users with a bar of their own: those who took longest."""
@@ -55,7 +55,7 @@ def plot_migration(report: Any) -> Plot:
 
 
 def _short(uid: str) -> str:
-    return drawable(uid if len(uid) <= _LONGEST else f"{uid[:8]}…{uid[-4:]}", _LONGEST)
+    return plain(uid if len(uid) <= _LONGEST else f"{uid[:8]}…{uid[-4:]}", _LONGEST)
 
 
 def _unit(table: pa.Table) -> tuple[str, float]:

@@ -112,30 +112,6 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
         floor += _NEAREST * (high - low)
 
 
-LETTERS = 36
-"""Of a label, unless there is room for more."""
-
-
-def drawable(text: str, most: int = LETTERS) -> str:
-    r"""A text of a log as a figure can show it: no formula, at most so many letters, each in the font.
-
-    >>> print(drawable("$x$ and \u4e00", 7), drawable("\u4e00", 7))
-    \$x\$ an… \u4e00
-    """
-    shown = escape(short(text, most))
-    known = _letters()
-    plain = "".join(
-        char if ord(char) in known else char.encode("unicode_escape", "surrogatepass").decode() for char in shown
-    )
-    return plain.replace("$", r"\$")
-
-
-@lru_cache(maxsize=1)
-def _letters() -> frozenset[int]:
-    """The letters of the font that figures use."""
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())
-
-
 def moments(column: pa.ChunkedArray) -> Any:
     """Timestamps as numpy ``datetime64[us]``, which matplotlib draws as UTC."""
     return column.cast(pa.int64()).to_numpy().astype("datetime64[us]")
@@ -152,6 +128,26 @@ def unit_of(largest: float, base: int = 1024) -> tuple[int, str]:
     names = _UNITS[base]
     power = max((power for power in range(len(names)) if largest >= base**power), default=0)
     return base**power, names[power]
+
+
+def plain(text: str, most: int = 36) -> str:
+    r"""Text of a log as a label: cut after ``most`` letters, each in the font, and nothing of it a formula.
+
+    >>> print(plain("$x$\n"), plain("\u4e00"))
+    \$x\$\n \u4e00
+    """
+    known = _letters()
+    shown = "".join(
+        char if ord(char) in known else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in short(escape(text), most)
+    )
+    return shown.replace("$", r"\$")
+
+
+@lru_cache(maxsize=1)
+def _letters() -> frozenset[int]:
+    """The letters of the font that figures use."""
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
 def of_users(table: pa.Table, users: Collection[str] | None) -> pa.Table:

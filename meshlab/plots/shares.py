@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from meshlab.growth.attribution import DELETED, ENVELOPE, NO_HOUR, NO_ID, Attribution
 from meshlab.growth.ledger import NO_EVENT
-from meshlab.plots.plot import COLOURS, GREY, Plot, drawable, new_axes, say, unit_of
+from meshlab.plots.plot import COLOURS, GREY, Plot, new_axes, plain, say, unit_of
 from meshlab.tables.totals import BLANKS, OPEN_TAIL, REJECTS
 from meshlab.wording import size_text
 
@@ -72,7 +72,7 @@ def draw_bars(axes: Any, data: pa.Table, texts: list[str]) -> None:
     ends = (kept + gone) / divisor
     for place, end, text in zip(places, ends, texts):
         axes.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(places, [drawable(key) for key in keys])
+    axes.set_yticks(places, [plain(key) for key in keys])
     axes.set_xlim(0, max((end / (1 - min(_LETTER * len(text), 0.7)) for end, text in zip(ends, texts)), default=1) or 1)
     axes.set_xlabel(f"size ({unit})")
     axes.invert_yaxis()

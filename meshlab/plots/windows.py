@@ -21,7 +21,7 @@ from matplotlib.dates import date2num
 
 from meshlab.errors import NotFound
 from meshlab.plan import Planner, Window
-from meshlab.plots.plot import COLOURS, Plot, drawable, new_axes, set_time_axis
+from meshlab.plots.plot import COLOURS, Plot, new_axes, plain, set_time_axis
 from meshlab.replay import steadily
 from meshlab.tables.schema import TIME
 from meshlab.times import to_datetime
@@ -157,7 +157,7 @@ def _bar(axes: Any, start: datetime, end: datetime, **style: Any) -> None:
 def _tell(axes: Any, reasons: list[str]) -> None:
     """Write the reasons of the holes below all, each behind the letter of its hole."""
     for index, (letter, reason) in enumerate(zip(ascii_lowercase, reasons, strict=False)):
-        text = f"{letter}  {drawable(reason, _WIDE)}"
+        text = f"{letter}  {plain(reason, _WIDE)}"
         axes.text(0.01, _BAR - 0.6 - _LINE * index, text, transform=axes.get_yaxis_transform(), **_SMALL)
 
 

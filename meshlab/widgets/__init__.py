@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from meshlab.widgets.growth import GrowthDashboard
     from meshlab.widgets.migration import MigrationRehearsal
     from meshlab.widgets.replay import ReplayExplorer
     from meshlab.widgets.tail import WalTail
 
-_HOMES = {"MigrationRehearsal": "migration", "ReplayExplorer": "replay", "WalTail": "tail"}
+_HOMES = {"GrowthDashboard": "growth", "MigrationRehearsal": "migration", "ReplayExplorer": "replay", "WalTail": "tail"}
 
-__all__ = ["MigrationRehearsal", "ReplayExplorer", "WalTail"]
+__all__ = ["GrowthDashboard", "MigrationRehearsal", "ReplayExplorer", "WalTail"]
 
 
 def __getattr__(name: str) -> Any:

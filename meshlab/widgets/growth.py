@@ -1,0 +1,226 @@
+"""GrowthDashboard: what a store is full of, until when, and what a policy would have done, for the users chosen.
+
+>>> from meshlab.testing import build_log
+>>> import tempfile, meshlab
+>>> store = meshlab.open(tempfile.mkdtemp())
+>>> _ = build_log([[{"Insert": {"id": "a"}}], [{"Delete": "a"}]], per_day=1).write(store["ann"].root)
+>>> GrowthDashboard(store)
+<GrowthDashboard of 1 user: 271 B in 2 days>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ipywidgets as widgets
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshlab.growth.attribution import attribute
+from meshlab.growth.forecast import LIMIT, forecast
+from meshlab.growth.policies import Policy, candidates
+from meshlab.growth.simulation import simulate
+from meshlab.growth.sizes import Sizes, measured, records_of
+from meshlab.growth.trace import Trace, trace
+from meshlab.markup import headline
+from meshlab.store import Store
+from meshlab.tables.load import Log
+from meshlab.tables.totals import FIELD_TOTALS_SCHEMA, TOTALS_SCHEMA, field_totals
+from meshlab.timeline import log_of
+from meshlab.wal.paths import existing_user
+from meshlab.widgets.panel import Panel, guarded, line, shown
+from meshlab.wording import counted, size_text, span_text
+
+KEYS = ("op", "user", "day", "hour", "dialect", "field")
+"""What bytes can be put down to here."""
+
+AGES = (1, 3, 6, 12, 24, 48, 96, 168, 336)
+"""Hours of a policy's age."""
+
+_LEAST, _MOST = 4.0, 12.0
+"""Powers of ten of the sizes a slider has."""
+
+
+class GrowthDashboard(Panel):
+    """Pick users: whose bytes these are, when a limit is reached, what checkpoints would have written.
+
+    The days chosen are those whose bytes are put down to something; forecast and
+    simulation take all.  What was read of a user is kept; ``read`` reads it again.  The sliders of the policy
+    run the simulation over all events of the users chosen.  Nothing is written.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.store = store
+        self._busy = False
+        self._make_controls()
+        self.read()
+
+    def _make_controls(self) -> None:
+        wide: dict[str, Any] = {"layout": {"width": "100%"}, "continuous_update": False}
+        self.users = widgets.SelectMultiple(description="users", rows=6)
+        self.days = widgets.SelectionRangeSlider(description="days", options=["-"], **wide)
+        self.by = widgets.Dropdown(description="by", options=KEYS)
+        sizes: dict[str, Any] = {"base": 10, "min": _LEAST, "max": _MOST, "step": 0.1, "readout": False}
+        self.limit = widgets.FloatLogSlider(description="limit", value=LIMIT, **sizes, **wide)
+        self.bytes = widgets.FloatLogSlider(description="log", value=64e6, **sizes, **wide)
+        ages = [(span_text(3600 * hours), hours) for hours in AGES]
+        self.age = widgets.SelectionSlider(description="age", options=ages, value=24, **wide)
+        self.told = {name: shown(name) for name in ("attribution", "forecast", "simulation")}
+        self.figures = {name: widgets.Image(format="png", layout={"max_width": "880px"}) for name in self.told}
+        for control, answer in (
+            (self.users, self._on_users),
+            (self.days, self._on_days),
+            (self.by, self._on_by),
+            (self.limit, self._on_limit),
+            (self.bytes, self._on_policy),
+            (self.age, self._on_policy),
+        ):
+            control.observe(answer, "value")
+        self.ui = widgets.VBox(
+            [
+                self.message,
+                widgets.HBox([self.users, widgets.VBox([self.days, self.by], layout={"width": "100%"})]),
+                *self._part("attribution"),
+                self.limit,
+                *self._part("forecast"),
+                self.bytes,
+                self.age,
+                *self._part("simulation"),
+            ]
+        )
+
+    def _part(self, name: str) -> tuple[Any, Any]:
+        return self.told[name], self.figures[name]
+
+    @guarded
+    def read(self) -> None:
+        """Read the store anew, and choose all of it."""
+        self._totals: dict[str, pa.Table] = {}
+        self._fields: dict[str, pa.Table] = {}
+        self._traces: dict[str, Trace] = {}
+        self._sizes: Sizes | None = None
+        uids = self.store.users()
+        with self._held():
+            self.users.options = uids
+            self.users.value = uids
+        self._draw_all()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Let no control answer while several are set."""
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    # What controls call
+
+    def _on_users(self, _: Any) -> None:
+        self._answer(self._draw_all)
+
+    def _on_days(self, _: Any) -> None:
+        self._answer(self._draw_attribution)
+
+    def _on_by(self, _: Any) -> None:
+        self._answer(self._draw_attribution)
+
+    def _on_limit(self, _: Any) -> None:
+        self._answer(self._draw_forecast)
+
+    def _on_policy(self, _: Any) -> None:
+        self._answer(self._draw_simulation)
+
+    @guarded
+    def _answer(self, *drawings: Callable[[], None]) -> None:
+        if not self._busy:
+            self.say()
+            for draw in drawings:
+                draw()
+
+    # Reading
+
+    def _log(self, uid: str) -> Log:
+        return log_of(existing_user(self.store.path, uid), uid)
+
+    def _of_users(self, known: dict[str, Any], read: Callable[[str], Any]) -> list[Any]:
+        """What is known of the users chosen, read where it is not yet."""
+        for uid in self.users.value:
+            if uid not in known:
+                known[uid] = read(uid)
+        return [known[uid] for uid in self.users.value]
+
+    def _chosen(self) -> pa.Table:
+        """The totals of the users chosen."""
+        tables = self._of_users(self._totals, lambda uid: self.store[uid].growth(progress=False).totals)
+        return pa.concat_tables([TOTALS_SCHEMA.empty_table(), *tables])
+
+    def _of_days(self, table: pa.Table) -> pa.Table:
+        first, last = self.days.value
+        return table.filter(pc.and_(pc.greater_equal(table["day"], first), pc.less_equal(table["day"], last)))
+
+    # Drawing
+
+    def _draw_all(self) -> None:
+        totals = self._chosen()
+        days = sorted(pc.unique(totals["day"]).to_pylist()) or ["-"]
+        with self._held():
+            self.days.options = days
+            self.days.value = days[0], days[-1]
+        for draw in (self._draw_attribution, self._draw_forecast, self._draw_simulation):
+            draw()
+        if not totals.num_rows:
+            self.say("there are no events in the logs of the users chosen")
+
+    def _draw_attribution(self) -> None:
+        fields = None
+        if self.by.value == "field":
+            tables = self._of_users(self._fields, lambda uid: field_totals(self._log(uid)).table)
+            fields = self._of_days(pa.concat_tables([FIELD_TOTALS_SCHEMA.empty_table(), *tables]))
+        found = attribute(self._of_days(self._chosen()), self.by.value, fields=fields)
+        self._show("attribution", f"by {self.by.value}", size_text(found.bytes), found)
+
+    def _draw_forecast(self) -> None:
+        found = forecast(self._chosen(), limit=_round(self.limit.value))
+        told = [sentence for sentence in found.sentences if sentence not in found.notes]  # which are in the figure
+        self._show("forecast", "Forecast", "; ".join(told), found)
+
+    def _draw_simulation(self) -> None:
+        traces = self._of_users(self._traces, lambda uid: trace(self._log(uid)))
+        policy = Policy(bytes=_round(self.bytes.value), age=3600.0 * self.age.value)
+        largest = max(traces, key=len, default=None)
+        if self._sizes is None and largest is not None and len(largest):
+            self._sizes = measured(records_of(self._log(largest.uid)))
+        extent = (int(largest.ends[-1]), len(largest)) if largest is not None and len(largest) else (0, 0)
+        others = [one for one in candidates(*extent) if one != policy]
+        found = simulate(traces, [policy, *others], sizes=self._sizes)
+        row = found.table.slice(0, 1).to_pylist()[0]
+        told = (
+            f"{policy} checkpoints {row['checkpoints_per_day']:.2g} times a day and writes "
+            f"{size_text(row['written_bytes'])}, peak WAL {size_text(row['peak_wal_bytes'])}, "
+            f"worst replay {span_text(row['worst_replay_seconds'])}"
+        )
+        self._show("simulation", "Policy", told, found)
+        self.told["simulation"].value += line(found.recommendation)
+
+    def _show(self, name: str, what: str, told: str, found: Any) -> None:
+        self.told[name].value = headline(what, told=told)
+        self.figures[name].value = found.plot().to_png()
+
+    def to_png(self) -> bytes | None:
+        """What the bytes are put down to."""
+        return self.figures["attribution"].value or None
+
+    def __repr__(self) -> str:
+        totals = [self._totals[uid] for uid in self.users.value if uid in self._totals]
+        nbytes = sum(pc.sum(table["bytes"]).as_py() or 0 for table in totals)
+        days = counted(len({day for table in totals for day in table["day"].to_pylist()}), "day")
+        return f"<GrowthDashboard of {counted(len(totals), 'user')}: {size_text(nbytes)} in {days}>"
+
+
+def _round(size: float) -> int:
+    """A size as people say it, with two digits."""
+    return round(float(f"{size:.2g}"))
