@@ -28,21 +28,24 @@ def record_fields(block: Block, records: Records) -> Fields:
     """The fields in the records of a block, and where its deletes give an id as an object."""
     left = records.op != OTHER
     left[list(records.failed)] = False
-    plain = _NONE
+    parts = []
     if records.seen is not None:
-        rows = np.flatnonzero(left & records.seen.rows)
-        plain, odd = _by_colons(block, rows, records.seen.colons)
-        left[rows] = odd
+        seen = np.flatnonzero(left & records.seen.rows)
+        for low in range(0, len(seen), _STEP):
+            rows = seen[low : low + _STEP]
+            part, left[rows] = _by_colons(block, rows, records.seen.colons)
+            parts.append(part)
     rest = np.flatnonzero(left)
     found = find_fields(block.data, block.event_start[rest], block.event_stop[rest])
-    parts = (plain, (rest[found.row], found.code, found.nbytes, found.given))
+    parts.append((rest[found.row], found.code, found.nbytes, found.given))
     return Fields(found.names, *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
+_STEP = 4096
+"""Rows looked at in one go, so that what is known of them stays in the cache."""
+
 _Columns = tuple[Any, Any, Any, Any]
 """``row``, ``code``, ``nbytes`` and ``given`` of ``Fields``."""
-
-_NONE: _Columns = (np.zeros(0, np.int64),) * 3 + (np.zeros(0, bool),)
 
 
 def _by_colons(block: Block, rows: Any, colons: Any) -> tuple[_Columns, Any]:

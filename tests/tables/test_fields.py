@@ -93,12 +93,14 @@ def test_an_event_has_the_same_fields_in_any_company(tmp_path):
         )
 
 
+@pytest.mark.parametrize("step", [1, 4096])
 @pytest.mark.parametrize("raw", SPELLED)
-def test_a_key_spelled_or_spaced_in_another_way_has_its_own_size(tmp_path, raw):
+def test_a_key_spelled_or_spaced_in_another_way_has_its_own_size(tmp_path, monkeypatch, raw, step):
+    monkeypatch.setattr(fields, "_STEP", step)
     assert check(blocks_of(tmp_path, [OURS, raw, OURS])) == 2
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.lists(strategies.events(), min_size=1, max_size=8))
 def test_what_the_writer_writes_has_the_same_fields_both_ways(tmp_path_factory, events):
     check(blocks_of(tmp_path_factory.mktemp("log"), [encode_event(event) for event in events]))

@@ -8,7 +8,7 @@ import time
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshlab.dialects import INSERT, OTHER, UPDATE, parse_event
@@ -194,11 +194,13 @@ def test_events_are_cut_anywhere_into_stretches(monkeypatch):
         check(SOUND[:200])
 
 
+@settings(max_examples=50)
 @given(st.lists(strategies.events(), min_size=1, max_size=8))
 def test_what_the_writer_writes_has_the_fields_that_were_given(events):
     check([raw for raw in map(encode_event, events) if is_read(raw)])
 
 
+@settings(max_examples=50)
 @given(st.lists(st.binary(max_size=6).map(lambda tail: b"\\\\" * len(tail)), min_size=1, max_size=4))
 def test_runs_of_backslashes_are_counted(runs):
     check([b'{"Update":{"id":"x%b","content":"\\"%b","mode":"%b\\""}}' % (run, run, run) for run in runs])

@@ -168,7 +168,16 @@ def test_a_copy_behind_another_log_is_not_believed(tmp_path):
     check(root)
 
 
-@pytest.mark.parametrize("name", DISASTERS)
+TOO_LONG = "long-line"
+"""64 MiB, and each look at it takes a second: one will do."""
+
+
+def test_a_line_too_long_for_any_frame_adds_up(tmp_path):
+    build_disaster(TOO_LONG, tmp_path)
+    assert by_day(totals.totals(Log(tmp_path / UID, UID)).table) == sizes_on_disk(tmp_path / UID)
+
+
+@pytest.mark.parametrize("name", [name for name in DISASTERS if name != TOO_LONG])
 def test_damaged_logs_add_up_to_their_files(tmp_path, name):
     build_disaster(name, tmp_path)
     root = tmp_path / UID
