@@ -31,7 +31,7 @@ class Cuts(MemoryBucket):
 
 class KeepsTheFirst(MemoryBucket):
     def put(self, key, data):
-        if not any(found.key == key for found in self.list("")):
+        if key not in self._held:
             super().put(key, data)
 
 

@@ -71,14 +71,14 @@ def first_images(site):
 
 def test_a_growing_segment_stays_a_few_blocks_and_is_put_a_few_times(site):
     total = 0
-    for number in range(90):
+    for number in range(50):
         site.append(update("m1", content=f"{number} " + "x" * 700))
         total += site.push().bytes
     image = first_images(site)[-1]
     segment = image.by_name["wal-20250707.log"]
     assert len(segment.blocks) <= 21
     assert total <= 4 * segment.nbytes + 1000
-    print(f"90 pushes: {len(segment.blocks)} blocks, {total / segment.nbytes:.1f} times the bytes")
+    print(f"50 pushes: {len(segment.blocks)} blocks, {total / segment.nbytes:.1f} times the bytes")
 
 
 def test_a_dry_run_puts_nothing_and_tells_what_a_push_then_does(site):
