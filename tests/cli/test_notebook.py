@@ -12,6 +12,8 @@ from base64 import b64decode
 from IPython.display import Image, display
 display(Image(b64decode("iVBORw0KGgo="), format="png"))
 print("six times seven is", 6 * 7)
+view = {"version_major": 2, "version_minor": 0, "model_id": "a-" + "model"}
+display({"application/vnd.jupyter.widget-view+json": view, "image/png": "iVBORw0KGgo="}, raw=True)
 import os; print("the store is", os.path.basename(os.environ["MESH_STORE"]))
 """
 
@@ -29,6 +31,8 @@ def test_the_page_holds_the_outputs_and_the_picture_is_the_first_figure(tmp_path
     page = html.read_text(encoding="utf-8")
     assert "six times seven is 42" in page
     assert "the store is mine" in page
+    assert "a-model" not in page  # of a widget there is the picture: no kernel stands behind a page
+    assert page.count('src="data:image/png;base64,') == 2
     assert figure.read_bytes() == b"\x89PNG\r\n\x1a\n"
     assert source.read_bytes() == before
 

@@ -64,7 +64,7 @@ def bits(row):
     return repr(row | ({"content": content[:CUT]} if isinstance(content, str) else {}))
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(histories, st.sets(st.integers(0, 3)), st.integers(0, 1 << 30))
 def test_records_and_changes_at_any_places_are_those_of_a_replay(history, checkpoints, seed):
     with TemporaryDirectory() as folder:
