@@ -305,7 +305,8 @@ class _Futures:
             others = np.setdiff1d(self._at, week)
             self._off[week] = whole[week] / self._told(whole[others], others, week)
         middle = float(np.median(self._off))
-        self._off /= middle if middle > 0 else 1.0  # of few days the lines are off to one side, which is not chance
+        if middle > 0 and len(whole) < _LEAST_TREND:  # of few days the lines are off to one side, which is not chance
+            self._off /= middle
 
     def draw(self, days: int) -> Any:
         """Bytes of each coming day, a row per future."""
