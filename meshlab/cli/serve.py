@@ -39,6 +39,12 @@ NEEDED = ("httptools", "prometheus_client", "starlette", "uvicorn")
 @click.option("--drain", type=Span(), default="20s", show_default=True, help="When told to end, answer for so long.")
 @click.option("--min-free", type=Size(), default="64MiB", show_default=True, help="Not ready with less free space.")
 @click.option(
+    "--limit",
+    type=Size(),
+    default="none",
+    help="/metrics tells when the logs reach this size; by default, a full disk.",
+)
+@click.option(
     "--count-user", "users", metavar="UID", multiple=True, help="Tell this user apart in /metrics (may be repeated)."
 )
 @click.option("--no-access-log", "quiet", is_flag=True, help="Log no requests, only what happens to the gateway.")
@@ -89,7 +95,7 @@ def _run(settings: Settings, host: str, port: int, tokens: Path | None, quiet: b
         known,
         metrics,
         options=Options(_limits(values), tuple(values["cors"]), (host,)),
-        survey=Survey(store.path),
+        survey=Survey(store.path, limit=None if values["limit"] is None else int(values["limit"])),
         access=AccessLog(None if quiet else sys.stderr),
         logger=logger,
     )

@@ -168,18 +168,14 @@ def forecast(totals: pa.Table, *, limit: int = LIMIT, days: int = SHOWN) -> Fore
             f"there is no forecast of {days} days up to {limit} bytes",
             hint=f"give 1 byte or more, 1 to {FARTHEST} days",
         )
-    size = pc.sum(totals["bytes"].filter(pc.invert(totals["deleted"]))).as_py() or 0
+    size = _size(totals)
     past = _Past.of(totals)
     if past is None:
         return _nothing(size, limit, ["nothing was written on a known day: no forecast"])
     if len(past.whole) < 2:
         note = f"{counted(len(past.whole), 'whole day')} of history: two are needed for a forecast"
         return _nothing(size, limit, [note, *past.gaps], _past_rows(past, size))
-    futures = _Futures(past.whole, past.weekday)
-    coming = futures.draw(FARTHEST)
-    coming[:, 0] *= 1 - past.share  # the rest of a day that has begun: the size holds what came of it
-    sizes = size + np.cumsum(coming, axis=1)
-    coming[:, 0] += past.partial
+    coming, sizes = _coming(past, size)
     covered, tried = _try_on_the_past(past)
     rows = _past_rows(past, size) + _coming_rows(past, coming[:, :days], sizes[:, :days])
     return Forecast(
@@ -192,6 +188,29 @@ def forecast(totals: pa.Table, *, limit: int = LIMIT, days: int = SHOWN) -> Fore
         per_day=float(np.median(coming[:, 1:8].mean(axis=1))),
         notes=tuple(_notes(past, tried)),
     )
+
+
+def reach(totals: pa.Table, *, limit: int) -> Reach | None:
+    """When ``limit`` bytes are reached, as ``forecast`` has it; None when nobody knows.  Tries no past days."""
+    past = _Past.of(totals)
+    if past is None or len(past.whole) < 2:
+        return None
+    size = _size(totals)
+    return _reach(_coming(past, size)[1], limit, size)
+
+
+def _size(totals: pa.Table) -> int:
+    """Bytes on disk."""
+    return pc.sum(totals["bytes"].filter(pc.invert(totals["deleted"]))).as_py() or 0
+
+
+def _coming(past: _Past, size: int) -> tuple[Any, Any]:
+    """Bytes of each coming day and the size at its end, a row per future."""
+    coming = _Futures(past.whole, past.weekday).draw(FARTHEST)
+    coming[:, 0] *= 1 - past.share  # the rest of a day that has begun: the size holds what came of it
+    sizes = size + np.cumsum(coming, axis=1)
+    coming[:, 0] += past.partial
+    return coming, sizes
 
 
 def _nothing(size: int, limit: int, notes: list[str], rows: Sequence[dict[str, Any]] = ()) -> Forecast:

@@ -21,6 +21,8 @@ from meshlab.snapshot.manifest import HISTORY, LAYERS, Manifest, current
 from meshlab.times import SECOND, day_of, midnight
 from meshlab.wal.paths import SNAPSHOT, segment_day, user_ids
 
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
 
 class Problem(NamedTuple):
     """Why a user cannot be checkpointed without a person."""
@@ -40,13 +42,15 @@ class Newest(NamedTuple):
 class Found(NamedTuple):
     """One user in one round: the backlog, or a problem, and whether vacuum may find something.
 
-    ``log`` are the bytes of all segments; ``newest`` is None before the first checkpoint.
+    ``log`` are the bytes of the segments by day, ``deleted`` those of segments that are gone;
+    ``newest`` is None before the first checkpoint.
     """
 
     backlog: Backlog
     problem: str = ""
     vacuum: bool = False
-    log: int = 0
+    log: Mapping[str, int] = _NOTHING
+    deleted: Mapping[str, int] = _NOTHING
     newest: Newest | None = None
 
 
@@ -75,13 +79,11 @@ class Scanner:
         known = self._known.get(uid)
         if known is None or known.mark != files.snapshot or known.folders != files.folders:
             known = self._known[uid] = _Known.read(root, uid, files)
-        log = sum(files.sizes.values())
-        if known.problem:
-            return Found(Backlog(uid, 0), known.problem, log=log)
-        if shrunk := known.shrunk(files):
-            return Found(Backlog(uid, 0), shrunk, log=log)
-        backlog = _backlog(uid, known, files, now)
-        return Found(backlog, vacuum=known.has_stale(files, now), log=log, newest=known.newest)
+        problem = known.problem or known.shrunk(files)
+        if problem:
+            return Found(Backlog(uid, 0), problem, log=files.sizes)
+        backlog, deleted = _backlog(uid, known, files, now), known.deleted(files)
+        return Found(backlog, vacuum=known.has_stale(files, now), log=files.sizes, deleted=deleted, newest=known.newest)
 
 
 _day = lru_cache(4096)(segment_day)
@@ -112,9 +114,6 @@ class _Files(NamedTuple):
                 elif name in (HISTORY, LAYERS):
                     folders = True
         return cls(sizes, changed, snapshot, folders)
-
-
-_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class _Known(NamedTuple):
@@ -167,6 +166,10 @@ class _Known(NamedTuple):
     def is_left(self, day: str, size: int) -> bool:
         """Whether a segment was deleted but for its file: a vacuum ended too early."""
         return day not in self.ends and self.retired.get(day) == size
+
+    def deleted(self, files: _Files) -> Mapping[str, int]:
+        """Bytes by day of the segments that were deleted, and whose files are gone."""
+        return {day: size for day, size in self.retired.items() if day not in files.sizes}
 
     def has_stale(self, files: _Files, now: float) -> bool:
         """Whether a folded segment is older than retention: vacuum knows whether it may go."""

@@ -6,19 +6,24 @@ what it found is told until the next one.
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from meshlab.errors import MeshlabError
 from meshlab.service.metrics import Metrics, Reading
-from meshlab.service.policy import DAY
+from meshlab.service.policy import DAY, HOUR
 from meshlab.service.scan import Newest, Scanner
+from meshlab.times import SECOND, day_of
 
-Forecast = Callable[[], Mapping[str, float] | None]
-"""Days to the limit by estimate (``low``, ``median``, ``high``); None where there is no forecast."""
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORECAST_EVERY = 600.0
+"""Seconds between two forecasts: each takes a tenth of a second or so."""
 
 
 class Sums(NamedTuple):
@@ -35,11 +40,12 @@ class Sums(NamedTuple):
 class Survey:
     """Looks at a store again and again; ``feed`` has what it found told as metrics."""
 
-    def __init__(self, store: Path, *, forecast: Forecast = lambda: None, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Path, *, limit: int | None = None, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._scanner = Scanner(store)
-        self._forecast = forecast
+        self._limit = limit
         self._now = now
+        self._foreseen = -FORECAST_EVERY
         self._layers: dict[str, Mapping[str, int]] | None = None
         self._left: Reading = None
         self.sums = Sums()
@@ -51,11 +57,15 @@ class Survey:
         began = time.perf_counter()
         now = self._now()
         newest: dict[str, Newest] = {}
-        users = log = unfolded = 0
+        users = unfolded = 0
+        log: Counter[str] = Counter()
+        deleted: Counter[str] = Counter()
         behind: list[float] = []
         try:
             for found in self._scanner.scan(now):
-                users, log, unfolded = users + 1, log + found.log, unfolded + found.backlog.unfolded
+                users, unfolded = users + 1, unfolded + found.backlog.unfolded
+                log.update(found.log)
+                deleted.update(found.deleted)
                 if found.newest is not None:
                     newest[found.backlog.uid] = found.newest
                     if found.backlog.unfolded:
@@ -68,8 +78,9 @@ class Survey:
         )
         ages |= {("oldest",): max(behind)} if behind else {}
         checkpoints = sum(one.generation for one in newest.values())
-        self._left = self._look_ahead()
-        self.sums = Sums(users, log, unfolded, checkpoints, ages, time.perf_counter() - began)
+        if now - self._foreseen >= FORECAST_EVERY:
+            self._left, self._foreseen = self._look_ahead(log, deleted, now), now
+        self.sums = Sums(users, log.total(), unfolded, checkpoints, ages, time.perf_counter() - began)
 
     def _count_layers(self, newest: Mapping[str, Newest]) -> None:
         """Add up the layers that were not there the last time."""
@@ -78,12 +89,20 @@ class Survey:
             for uid, layers in self._layers.items():
                 self.written += sum(size for name, size in layers.items() if name not in before.get(uid, ()))
 
-    def _look_ahead(self) -> Reading:
-        try:
-            days = self._forecast()
-        except MeshlabError:
+    def _look_ahead(self, log: Mapping[str, int], deleted: Mapping[str, int], now: float) -> Reading:
+        """Seconds until the logs have the size of the limit, by default until the disk is full."""
+        from meshlab.growth.forecast import reach  # loads Arrow
+
+        limit = self._limit
+        if limit is None:
+            free = free_bytes(self._store)
+            if free is None:
+                return None
+            limit = sum(log.values()) + free
+        left = reach(_totals(log, deleted, now), limit=max(limit, 1))
+        if left is None:
             return None
-        return None if days is None else {(estimate,): value * DAY for estimate, value in days.items()}
+        return {(name,): math.inf if days is None else days * DAY for name, days in left._asdict().items()}
 
     def feed(self, metrics: Metrics) -> None:
         """Have what is found told as metrics."""
@@ -97,6 +116,22 @@ class Survey:
         metrics.feed("meshlab_limit_forecast_seconds", lambda: self._left)
         metrics.feed("meshlab_survey_seconds", lambda: self.sums.seconds)
         metrics.feed("meshlab_disk_free_bytes", lambda: free_bytes(self._store))
+
+
+def _totals(log: Mapping[str, int], deleted: Mapping[str, int], now: float) -> pa.Table:
+    """Bytes by day as a forecast takes them; of today as far as it has gone."""
+    import pyarrow as pa
+
+    from meshlab.tables.totals import TOTALS_SCHEMA
+
+    hour = int(now // HOUR * HOUR * SECOND)
+    today = day_of(hour)
+    rows = [
+        {"day": day, "bytes": nbytes, "deleted": gone, "op": "", "hour": hour if day == today else None}
+        for gone, days in ((False, log), (True, deleted))
+        for day, nbytes in days.items()
+    ]
+    return pa.Table.from_pylist(rows, TOTALS_SCHEMA)
 
 
 def _amplification(metrics: Metrics, layers: int) -> float | None:

@@ -1,6 +1,7 @@
 """What is measured is what is told, in a form Prometheus takes, and the page, alerts and dashboard know no other."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -10,8 +11,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import meshlab
+from meshlab.growth.forecast import forecast
+from meshlab.service import survey as survey_module
 from meshlab.service.metrics import BY_NAME, COUNTER, GAUGE, HISTOGRAM, METRICS, Metrics
 from meshlab.service.survey import Survey, free_bytes
+from meshlab.testing import build_log
+from meshlab.times import SECOND, midnight
 
 DOCS = Path(meshlab.__file__).parent.parent / "docs"
 MONITORING = DOCS / "monitoring"
@@ -184,16 +189,50 @@ def test_write_amplification_is_what_was_written_for_each_byte_of_events(tmp_pat
     assert told(metrics)["meshlab_write_amplification", ()] == 4.0
 
 
-def test_a_forecast_is_told_when_there_is_one(tmp_path):
-    metrics = Metrics()
-    days = [None]
-    survey = Survey(tmp_path, forecast=lambda: days[0])
+def test_the_forecast_is_that_of_the_log_and_drawn_anew_every_ten_minutes(tmp_path):
+    now = [midnight("20250715") / SECOND]
+    store = meshlab.open(tmp_path / "store")
+    frames = [[{"Insert": {"id": f"m{day}", "content": "x" * (20 * day + day * 397 % 101)}}] for day in range(14)]
+    build_log(frames, day="20250701", per_day=1).write(store["ann"].root)
+    sizes = {path.stem[4:]: path.stat().st_size for path in store["ann"].root.glob("wal-*.log")}
+    size = sum(sizes.values())
+    survey, metrics = Survey(store.path, limit=3 * size, now=lambda: now[0]), Metrics()
+    survey.feed(metrics)
+    assert not [name for name, _ in told(metrics) if "forecast" in name]
+    survey.look()
+    expected = forecast(survey_module._totals(sizes, {}, now[0]), limit=3 * size).days
+    left = {labels[0][1]: days / 86_400 for (name, labels), days in told(metrics).items() if "forecast" in name}
+    assert left == pytest.approx(expected._asdict())
+    assert 0 < left["low"] < left["high"]
+    (store["ann"].root / "wal-20250714.log").unlink()
+    now[0] += 599
+    survey.look()
+    assert told(metrics)["meshlab_limit_forecast_seconds", (("estimate", "low"),)] == left["low"] * 86_400
+    now[0] += 1
+    survey.look()
+    assert told(metrics)["meshlab_limit_forecast_seconds", (("estimate", "low"),)] != left["low"] * 86_400
+
+
+def test_a_day_under_way_is_no_whole_day_of_the_forecast_and_deleted_segments_are(tmp_path):
+    log, deleted = {"20250709": 100, "20250710": 50}, {"20250708": 100}
+    table = survey_module._totals(log, deleted, midnight("20250710") / SECOND + 43_200)
+    found = forecast(table, limit=1_000)
+    kinds = [(row["kind"], row["bytes"]) for row in found.table.to_pylist()[:3]]
+    assert (found.size, kinds) == (150, [("past", 100.0), ("past", 100.0), ("partial", 50.0)])
+
+
+def test_a_limit_that_is_far_away_is_told_as_infinite_and_one_of_a_day_not_at_all(tmp_path):
+    store, metrics = meshlab.open(tmp_path / "store"), Metrics()
+    build_log([[{"Insert": {"id": "a"}}]], day="20250708").write(store["ann"].root)
+    survey = Survey(store.path, now=lambda: midnight("20250710") / SECOND)
     survey.feed(metrics)
     survey.look()
     assert not [name for name, _ in told(metrics) if "forecast" in name]
-    days[0] = {"low": 12.0, "median": 20.0, "high": 31.5}
+    build_log([[{"Insert": {"id": "a"}}]], day="20250709").write(store["bob"].root)
+    survey = Survey(store.path, now=lambda: midnight("20250710") / SECOND)
+    survey.feed(metrics)
     survey.look()
-    assert told(metrics)["meshlab_limit_forecast_seconds", (("estimate", "low"),)] == 12 * 86_400
+    assert told(metrics)["meshlab_limit_forecast_seconds", (("estimate", "high"),)] == math.inf
 
 
 def test_free_space_is_told_of_a_store_that_is_not_there_yet(tmp_path):
