@@ -29,7 +29,7 @@ from meshlab.store import Store
 from meshlab.tables.load import Log
 from meshlab.tables.totals import FIELD_TOTALS_SCHEMA, TOTALS_SCHEMA, field_totals
 from meshlab.timeline import log_of
-from meshlab.wal.paths import existing_user
+from meshlab.wal.paths import existing_user, segment_days, segment_size
 from meshlab.widgets.panel import Panel, guarded, line, shown
 from meshlab.wording import counted, size_text, span_text
 
@@ -39,6 +39,9 @@ KEYS = ("op", "user", "day", "hour", "dialect", "field")
 AGES = (1, 3, 6, 12, 24, 48, 96, 168, 336)
 """Hours of a policy's age."""
 
+CHOSEN = 20
+"""Users chosen at first: of more, those with the largest logs."""
+
 _LEAST, _MOST = 4.0, 12.0
 """Powers of ten of the sizes a slider has."""
 
@@ -47,8 +50,9 @@ class GrowthDashboard(Panel):
     """Pick users: whose bytes these are, when a limit is reached, what checkpoints would have written.
 
     The days chosen are those whose bytes are put down to something; forecast and
-    simulation take all.  What was read of a user is kept; ``read`` reads it again.  The sliders of the policy
-    run the simulation over all events of the users chosen.  Nothing is written.
+    simulation take all.  What was read of a user is kept; ``read`` reads it again.  The
+    sliders of the policy run the simulation over all events of the users chosen, who are
+    at first the ``CHOSEN`` with the largest logs.  Nothing is written.
     """
 
     def __init__(self, store: Store) -> None:
@@ -61,6 +65,7 @@ class GrowthDashboard(Panel):
     def _make_controls(self) -> None:
         wide: dict[str, Any] = {"layout": {"width": "100%"}, "continuous_update": False}
         self.users = widgets.SelectMultiple(description="users", rows=6)
+        self.who = shown("users")
         self.days = widgets.SelectionRangeSlider(description="days", options=["-"], **wide)
         self.by = widgets.Dropdown(description="by", options=KEYS)
         sizes: dict[str, Any] = {"base": 10, "min": _LEAST, "max": _MOST, "step": 0.1, "readout": False}
@@ -82,7 +87,7 @@ class GrowthDashboard(Panel):
         self.ui = widgets.VBox(
             [
                 self.message,
-                widgets.HBox([self.users, widgets.VBox([self.days, self.by], layout={"width": "100%"})]),
+                widgets.HBox([self.users, widgets.VBox([self.who, self.days, self.by], layout={"width": "100%"})]),
                 *self._part("attribution"),
                 self.limit,
                 *self._part("forecast"),
@@ -97,7 +102,7 @@ class GrowthDashboard(Panel):
 
     @guarded
     def read(self) -> None:
-        """Read the store anew, and choose all of it."""
+        """Read the store anew, and choose its largest users."""
         self._totals: dict[str, pa.Table] = {}
         self._fields: dict[str, pa.Table] = {}
         self._traces: dict[str, Trace] = {}
@@ -105,7 +110,7 @@ class GrowthDashboard(Panel):
         uids = self.store.users()
         with self._held():
             self.users.options = uids
-            self.users.value = uids
+            self.users.value = _largest(self.store, uids)
         self._draw_all()
 
     @contextmanager
@@ -165,6 +170,7 @@ class GrowthDashboard(Panel):
     # Drawing
 
     def _draw_all(self) -> None:
+        self.who.value = line(f"{len(self.users.value):,} of {counted(len(self.users.options), 'user')} chosen")
         totals = self._chosen()
         days = sorted(pc.unique(totals["day"]).to_pylist()) or ["-"]
         with self._held():
@@ -219,6 +225,15 @@ class GrowthDashboard(Panel):
         nbytes = sum(pc.sum(table["bytes"]).as_py() or 0 for table in totals)
         days = counted(len({day for table in totals for day in table["day"].to_pylist()}), "day")
         return f"<GrowthDashboard of {counted(len(totals), 'user')}: {size_text(nbytes)} in {days}>"
+
+
+def _largest(store: Store, uids: list[str]) -> list[str]:
+    """The users with the largest logs, in their order."""
+    if len(uids) <= CHOSEN:
+        return uids
+    sizes = {uid: sum(segment_size(store.path / uid, day) for day in segment_days(store.path / uid)) for uid in uids}
+    kept = set(sorted(uids, key=lambda uid: -sizes[uid])[:CHOSEN])
+    return [uid for uid in uids if uid in kept]
 
 
 def _round(size: float) -> int:

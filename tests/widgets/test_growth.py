@@ -9,6 +9,7 @@ import pytest
 
 import meshlab
 from meshlab.growth.policies import Policy
+from meshlab.testing import build_log
 from meshlab.widgets.growth import GrowthDashboard
 
 from .conftest import story
@@ -61,6 +62,19 @@ def test_users_and_days_that_are_picked_are_those_told_of(dashboard, store):
     assert "71&nbsp;kB on disk now" in dashboard.told["forecast"].value
     dashboard.users.value = USERS
     assert dashboard.days.value == ("20250701", "20250710")
+
+
+def test_of_many_users_it_begins_with_those_of_the_largest_logs(tmp_path):
+    store = meshlab.open(tmp_path)
+    for number in range(25):
+        frames = [[{"Insert": {"id": str(event)}}] for event in range(1 + number * 7 % 25)]
+        build_log(frames, per_day=9).write(store[f"u{number:02}"].root)
+    dashboard = GrowthDashboard(store)
+    sizes = sorted(((files_of(store, uid), uid) for uid in store.users()), reverse=True)
+    assert sorted(dashboard.users.value) == sorted(uid for _, uid in sizes[:20])
+    assert "20 of 25 users chosen" in dashboard.who.value
+    dashboard.users.value = ["u03"]
+    assert "1 of 25 users chosen" in dashboard.who.value
 
 
 def test_bytes_are_put_down_to_any_key(dashboard, store):
