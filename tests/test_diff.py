@@ -118,7 +118,7 @@ def plain(before, after):
 
 
 @given(st.lists(strategies.events(), max_size=8), st.lists(strategies.events(), max_size=8), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_diff_is_what_a_comparison_record_by_record_says(tmp_path_factory, first, second, goes_on):
     folder = tmp_path_factory.mktemp("diff")
     before = state_of(folder / "a", first)

@@ -98,7 +98,7 @@ def test_html_is_escaped(store):
 
 
 @given(st.lists(strategies.events(), min_size=1, max_size=12))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_life_ends_in_the_state(tmp_path_factory, events):
     log = LogBuilder()
     for event in events:

@@ -345,7 +345,7 @@ class History:
 
 
 @given(st.lists(OPS, min_size=1, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_moment_of_any_history_is_restored_exactly_or_lies_in_a_hole(ops):
     with TemporaryDirectory() as folder:
         history = History(Path(folder))

@@ -137,7 +137,7 @@ def raw_events(draw, ids=ids):
     return {"Insert" if kind == "insert" else "Update": {"id": id} | record}
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from([ids, uuids]))
 def test_both_folds_agree_however_the_log_is_cut(data, ids):
     events = data.draw(st.lists(raw_events(ids), max_size=25))

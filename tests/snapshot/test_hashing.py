@@ -108,7 +108,7 @@ def records(draw):
     return {name: value for name, value in fields.items() if name not in extra}, extra
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.lists(records(), max_size=6), st.sampled_from(["", " ", "\n\t"]))
 def test_row_hashes_are_those_of_the_reference(records, space):
     table = table_of(records, space)
@@ -118,7 +118,7 @@ def test_row_hashes_are_those_of_the_reference(records, space):
     assert StateHash.EMPTY.add(hashes).hexdigest() == reference(records)
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.lists(records(), min_size=2, max_size=9), st.data())
 def test_how_a_table_is_cut_changes_nothing(records, data):
     table = table_of(records)
@@ -225,7 +225,7 @@ def parsed(line):
 # What it promises ---------------------------------------------------------------------
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.lists(records(), max_size=5), st.lists(records(), max_size=5), st.randoms())
 def test_hashes_add_up_in_any_order(some, others, random):
     both = [*some, *others]

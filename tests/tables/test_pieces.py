@@ -73,7 +73,7 @@ class Cuttable:
 
 
 @given(st.lists(st.lists(UNITS, max_size=8), min_size=1, max_size=3), st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_log_cut_into_pieces_loads_as_the_whole_one(units, data):
     cuttable = Cuttable(units)
     pieces = cuttable.pieces(data.draw(st.floats(0, 1)), data.draw)

@@ -78,7 +78,7 @@ def summary(log):
 
 
 @given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=14), seed=st.integers(0, 1 << 30))
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_chunk_size_gives_the_same_rows_and_rejects(tmp_path, read_log, kinds, seed):
     rng = Random(seed)
     log = LogBuilder(DAY)
@@ -110,7 +110,7 @@ def test_a_run_of_lines_that_look_like_an_open_frame_ends_at_the_size_of_a_frame
 
 
 @given(kinds=st.lists(st.sampled_from(KINDS), max_size=10), seed=st.integers(0, 1 << 30))
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_writer_goes_on_behind_any_mess_and_changes_nothing_before_it(tmp_path, read_log, fast_files, kinds, seed):
     rng = Random(seed)
     log = LogBuilder(DAY)
