@@ -23,7 +23,7 @@ test: $(DEV) ## Run all tests, doctests and notebooks
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lab: $(LAB) ## Open JupyterLab on the notebooks (this machine only)
-	$(BIN)/meshlab lab
+	$(BIN)/meshlab lab meshlab-lab -- $(OPTIONS)
 
 bench: $(DEV) ## Measure against what one would do instead; takes minutes
 	$(BIN)/python -m benchmarks

@@ -48,6 +48,8 @@ def run(settings: Settings, name: str, parameters: tuple[str, ...], out: Path) -
     """
     source = _notebook(name)
     given = dict(_parameter(text) for text in parameters)
+    if len(given) < len(parameters):
+        raise click.UsageError("a parameter is given twice")
     say(f"running {source.name}")
     store = Path(settings.store) if settings.store else None
     for path in filter(None, render_notebook(source, out, store=store, parameters=given)):
@@ -73,9 +75,23 @@ def _parameter(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", param_hint="'-p'")
-    if name == STORE:
-        return name, os.path.abspath(value)
     try:
-        return name, ast.literal_eval(value)
+        literal = ast.literal_eval(value)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return name, value
+        literal = value
+    if name == STORE:
+        if not literal or not isinstance(literal, str):
+            raise click.BadParameter(f"{text!r} names no store", param_hint="'-p'")
+        return name, os.path.abspath(literal)
+    if not _can_be_written(literal):
+        raise click.BadParameter(f"the value of {name} is too large for a notebook", param_hint="'-p'")
+    return name, literal
+
+
+def _can_be_written(literal: object) -> bool:
+    """Whether a notebook can hold a value as it is typed."""
+    try:
+        ast.literal_eval(repr(literal))
+    except ValueError:  # of infinity, and of numbers with thousands of digits
+        return False
+    return True

@@ -27,6 +27,8 @@ def look(folder: Path) -> Workbench:
     bench = Workbench([], [])
     with storage_errors("read", folder):
         for source, target in _files(folder):
+            if target.is_symlink():
+                continue  # somebody's, wherever it leads
             if not target.exists():
                 bench.new.append((source, target))
             elif not filecmp.cmp(source, target, shallow=False):

@@ -15,6 +15,7 @@ def started(monkeypatch, tmp_path):
     """What was started instead of JupyterLab."""
     calls = []
     monkeypatch.setattr(os, "execv", lambda program, arguments: calls.append(arguments))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.delenv("MESH_STORE", raising=False)
     monkeypatch.chdir(tmp_path)
     return calls
@@ -27,6 +28,24 @@ def test_it_listens_on_the_loopback_and_opens_the_tour_in_the_folder(meshlab, st
     assert {"--ip=127.0.0.1", "--no-browser", "--notebook-dir=meshlab-lab"} <= set(options)
     (url,) = [option.split("=")[1] for option in options if "default_url" in option]
     assert (Path("meshlab-lab") / url.removeprefix("/lab/tree/")).is_file()
+
+
+def test_root_must_say_so_and_options_behind_go_to_lab(meshlab, started, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    refused = meshlab("lab", "mine")
+    assert refused.exit_code == 1
+    assert "meshlab lab FOLDER -- --allow-root" in refused.stderr
+    assert started == []
+    assert meshlab("lab", "mine", "--", "--allow-root").exit_code == 0
+    assert started[0][-1] == "--allow-root"
+    assert "options of Lab stand behind" in meshlab("lab", "--", "--allow-root").stderr
+
+
+def test_a_link_in_the_folder_is_left_alone(meshlab, started, tmp_path):
+    (tmp_path / "mine" / "notebooks").mkdir(parents=True)
+    (tmp_path / "mine" / "notebooks" / "01_replay.ipynb").symlink_to(tmp_path / "elsewhere")
+    assert meshlab("lab", "mine").exit_code == 0
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_notebooks_come_with_all_they_refer_to(meshlab, started, tmp_path):
