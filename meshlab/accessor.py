@@ -50,6 +50,7 @@ class WalAccessor:
             raise MeshlabError(
                 f"the events are of {len(uids)} users", hint="choose one: df[df.uid == 'ann'].wal.state()"
             )
+        self._check_order()
         fold = Fold()
         for batch in self._table(FOLD_COLUMNS).to_batches():
             fold.add(batch)
@@ -76,7 +77,22 @@ class WalAccessor:
         if missing:
             raise MeshlabError(f"the frame lacks {', '.join(missing)}", hint="load the events with these columns")
         schema = pa.schema([EVENT_SCHEMA.field(name) for name in columns])
-        return pa.Table.from_pandas(self._frame[list(columns)], schema=schema, preserve_index=False)
+        try:
+            return pa.Table.from_pandas(self._frame[list(columns)], schema=schema, preserve_index=False)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            told = str(error).splitlines()[0]
+            raise MeshlabError(
+                f"the frame's columns are not as a log has them: {told}", hint="take those of events.to_pandas()"
+            ) from None
+
+    def _check_order(self) -> None:
+        """Refuse events that are not in log order, as far as the frame tells."""
+        if {"segment", "offset"} <= {*self._frame.columns}:
+            places = pd.MultiIndex.from_frame(self._frame[["segment", "offset"]].astype({"segment": str}))
+            if not places.is_monotonic_increasing:
+                raise MeshlabError(
+                    "the events are not in log order", hint="sort them: df.sort_values(['segment', 'offset'])"
+                )
 
 
 def register() -> None:

@@ -64,3 +64,10 @@ def test_it_is_made_known_once_and_without_a_warning(frame):
     accessor.register()
     accessor.register()
     assert isinstance(frame.wal, accessor.WalAccessor)
+
+
+def test_events_out_of_order_or_in_other_types_are_refused(frame):
+    with pytest.raises(MeshlabError, match="not in log order"):
+        frame.sample(frac=1, random_state=1).wal.state()
+    with pytest.raises(MeshlabError, match="not as a log has them"):
+        frame.assign(amplitude="loud").wal.state()

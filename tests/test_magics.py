@@ -1,5 +1,6 @@
 """The magics say what the methods say, in a real shell, and a mistake is two lines."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -75,6 +76,40 @@ def test_a_query_that_fails_or_a_name_that_is_none_is_told(shell, store):
         shell.run_cell_magic("wal_sql", "", "select nothing from nowhere")
     with pytest.raises(UsageError, match="no name for a variable"):
         shell.run_cell_magic("wal_sql", "1x", "select 1 as one")
+
+
+def test_a_variable_that_holds_no_store_is_told_and_a_store_is_not_lost_to_a_result(shell, store):
+    shell.user_ns["result"] = 7
+    with pytest.raises(UsageError, match="the variable result holds no store"):
+        shell.run_line_magic("wal", "ls -s result")
+    with pytest.raises(UsageError, match="the variable store holds a store"):
+        shell.run_cell_magic("wal_sql", "store", "select 1 as one")
+    assert shell.user_ns["store"] is store
+    with pytest.raises(UsageError, match="no name for a variable"):
+        shell.run_cell_magic("wal_sql", "class", "select 1 as one")
+    shell.user_ns["store"] = str(SAMPLES / "store")
+    assert len(shell.run_line_magic("wal", "ls")) == 6
+
+
+def test_a_user_that_cannot_be_read_takes_nobody_along(shell, tmp_path, capsys):
+    root = shutil.copytree(SAMPLES / "store", tmp_path / "store")
+    (root / "bela" / "wal-20250701.log").unlink()
+    (root / "bela" / "wal-20250701.log").mkdir()
+    frame = shell.run_line_magic("wal", f"stats -s {root}")
+    assert frame.index.tolist() == ["ada", "chiara", "dmitri", "esi", "farid"]
+    assert "bela" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="bela"):
+        shell.run_line_magic("wal", f"stats bela -s {root}")
+
+
+def test_a_quotation_without_an_end_is_told(shell):
+    with pytest.raises(UsageError, match="closing quotation"):
+        shell.run_line_magic("wal", 'ls "a b')
+
+
+def test_windows_are_told_in_words(shell, store):
+    frame = shell.run_line_magic("wal", "windows bela")
+    assert frame.loc["bela", ["start", "end", "hole_after"]].tolist() == ["the beginning", "now", ""]
 
 
 def test_loading_makes_the_accessor_known(shell):

@@ -53,6 +53,7 @@ from meshlab.wal.frame import NO_SUM
 from meshlab.wal.paths import SNAPSHOT, segment_days, segment_name, segment_size
 from meshlab.wal.recovery import last_frame
 from meshlab.wal.writer import wall_clock
+from meshlab.wording import counted, size_text
 
 YOUNG = 15 * 60 * SECOND
 """Files a manifest younger than this refers to stay: somebody may be about to open them (µs)."""
@@ -88,6 +89,11 @@ class VacuumReport(NamedTuple):
     def bytes_freed(self) -> int:
         """Bytes of all that goes."""
         return sum(fate.nbytes for fate in (*self.segments, *self.layers, *self.history) if fate.goes)
+
+    def __repr__(self) -> str:
+        fates = [fate for fate in (*self.segments, *self.layers, *self.history) if fate.goes]
+        told = "deleted" if self.applied else "would be deleted"
+        return f"<VacuumReport of {self.uid}: {counted(len(fates), 'file')}, {size_text(self.bytes_freed)} {told}>"
 
 
 def vacuum(

@@ -17,6 +17,7 @@ from meshlab.times import parse_time
 from meshlab.wal.frame import read_tail
 from meshlab.wal.lines import DIALECTS, NO_TIME, Lines, Reject
 from meshlab.wal.salvage import Piece, split_run
+from meshlab.wording import counted
 
 
 class Stretch(NamedTuple):
@@ -161,7 +162,7 @@ def _reason(work: Work, piece: Piece, *, glued: bool) -> tuple[str, str]:
     """The class of bytes that are no event, and why."""
     raw = bytes(work.text[piece.start : piece.stop])
     if piece.nul:
-        return "nul-run", f"{len(raw)} NUL bytes"
+        return "nul-run", f"{counted(len(raw), 'NUL byte')}"
     if glued:
         return "fused", "the rest of lines glued together"
     if read_tail(raw) is not None:

@@ -14,6 +14,7 @@ from meshlab.wal.chain import ORIGIN, Cursor, resumed
 from meshlab.wal.lines import Block, Digests, Reject, md5_digests
 from meshlab.wal.paths import segment_days
 from meshlab.wal.reader import Part, Tally, resolve, scan_segment
+from meshlab.wording import counted, size_text
 
 Gone = Mapping[str, tuple[int, bytes]]
 """Days whose segments were deleted, with the last seq and sum each held."""
@@ -49,6 +50,11 @@ class Verification(NamedTuple):
     def bytes(self) -> int:
         """Bytes in all segments."""
         return sum(tally.bytes for tally in self.tallies)
+
+    def __repr__(self) -> str:
+        days, events = counted(len(self.tallies), "day"), counted(self.events, "event")
+        told = counted(len(self.damage), "damaged or missing piece")
+        return f"<Verification of {self.root.name}: {days}, {size_text(self.bytes)}, {events}, {told}>"
 
 
 def is_damage(reject: Reject) -> bool:

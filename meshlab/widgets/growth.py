@@ -18,6 +18,7 @@ import ipywidgets as widgets
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshlab.errors import MeshlabError
 from meshlab.growth.attribution import attribute
 from meshlab.growth.forecast import LIMIT, forecast
 from meshlab.growth.policies import Policy, candidates
@@ -30,7 +31,7 @@ from meshlab.tables.load import Log
 from meshlab.tables.totals import FIELD_TOTALS_SCHEMA, TOTALS_SCHEMA, field_totals
 from meshlab.timeline import log_of
 from meshlab.wal.paths import existing_user, segment_days, segment_size
-from meshlab.widgets.panel import Panel, guarded, line, shown
+from meshlab.widgets.panel import Panel, guarded, line, picture, put, shown
 from meshlab.wording import counted, size_text, span_text
 
 KEYS = ("op", "user", "day", "hour", "dialect", "field")
@@ -68,13 +69,15 @@ class GrowthDashboard(Panel):
         self.who = shown("users")
         self.days = widgets.SelectionRangeSlider(description="days", options=["-"], **wide)
         self.by = widgets.Dropdown(description="by", options=KEYS)
-        sizes: dict[str, Any] = {"base": 10, "min": _LEAST, "max": _MOST, "step": 0.1, "readout": False}
-        self.limit = widgets.FloatLogSlider(description="limit", value=LIMIT, **sizes, **wide)
-        self.bytes = widgets.FloatLogSlider(description="log", value=64e6, **sizes, **wide)
+        sizes: dict[str, Any] = {"base": 10, "min": _LEAST, "max": _MOST, "step": 0.1, "readout_format": ".2s"}
+        self.limit = widgets.FloatLogSlider(description="limit, B", value=LIMIT, **sizes, **wide)
+        self.bytes = widgets.FloatLogSlider(description="log, B", value=64e6, **sizes, **wide)
         ages = [(span_text(3600 * hours), hours) for hours in AGES]
         self.age = widgets.SelectionSlider(description="age", options=ages, value=24, **wide)
         self.told = {name: shown(name) for name in ("attribution", "forecast", "simulation")}
-        self.figures = {name: widgets.Image(format="png", layout={"max_width": "880px"}) for name in self.told}
+        self.figures = {name: picture() for name in self.told}
+        self.again = widgets.Button(icon="refresh", tooltip="read the store again", layout={"width": "40px"})
+        self.again.on_click(lambda _: self.read())
         for control, answer in (
             (self.users, self._on_users),
             (self.days, self._on_days),
@@ -84,10 +87,11 @@ class GrowthDashboard(Panel):
             (self.age, self._on_policy),
         ):
             control.observe(answer, "value")
+        most = {"width": "100%", "padding": "0 2em 0 0"}
         self.ui = widgets.VBox(
             [
-                self.message,
-                widgets.HBox([self.users, widgets.VBox([self.who, self.days, self.by], layout={"width": "100%"})]),
+                widgets.HBox([self.again, self.message]),
+                widgets.HBox([self.users, widgets.VBox([self.who, self.days, self.by], layout=most)]),
                 *self._part("attribution"),
                 self.limit,
                 *self._part("forecast"),
@@ -103,15 +107,19 @@ class GrowthDashboard(Panel):
     @guarded
     def read(self) -> None:
         """Read the store anew, and choose its largest users."""
+        self.say()
+        self._unread: dict[str, str] = {}
         self._totals: dict[str, pa.Table] = {}
         self._fields: dict[str, pa.Table] = {}
         self._traces: dict[str, Trace] = {}
         self._sizes: Sizes | None = None
+        self._clear(*self.told)
         uids = self.store.users()
         with self._held():
             self.users.options = uids
             self.users.value = _largest(self.store, uids)
         self._draw_all()
+        self._tell()
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -143,8 +151,25 @@ class GrowthDashboard(Panel):
     def _answer(self, *drawings: Callable[[], None]) -> None:
         if not self._busy:
             self.say()
+            self.store.users()  # says when the store has gone
             for draw in drawings:
                 draw()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say which of the users chosen cannot be read, and whether there is nothing to show."""
+        told = [f"{uid}: {self._unread[uid]}" for uid in self.users.value if uid in self._unread]
+        if not self.users.value:
+            told.append("choose a user" if self.users.options else "the store has no users")
+        elif not told and not self._chosen().num_rows:
+            told.append("there are no events in the logs of the users chosen")
+        self.say(*told)
+
+    def _clear(self, *names: str) -> None:
+        """Show nothing where what was shown is true no more."""
+        for name in names:
+            self.told[name].value = ""
+            put(self.figures[name], b"")
 
     # Reading
 
@@ -152,11 +177,14 @@ class GrowthDashboard(Panel):
         return log_of(existing_user(self.store.path, uid), uid)
 
     def _of_users(self, known: dict[str, Any], read: Callable[[str], Any]) -> list[Any]:
-        """What is known of the users chosen, read where it is not yet."""
+        """What is known of the users chosen, read where it is not yet; without those that cannot be read."""
         for uid in self.users.value:
-            if uid not in known:
-                known[uid] = read(uid)
-        return [known[uid] for uid in self.users.value]
+            if uid not in known and uid not in self._unread:
+                try:
+                    known[uid] = read(uid)
+                except (MeshlabError, OSError) as error:
+                    self._unread[uid] = str(error)
+        return [known[uid] for uid in self.users.value if uid in known]
 
     def _chosen(self) -> pa.Table:
         """The totals of the users chosen."""
@@ -172,14 +200,20 @@ class GrowthDashboard(Panel):
     def _draw_all(self) -> None:
         self.who.value = line(f"{len(self.users.value):,} of {counted(len(self.users.options), 'user')} chosen")
         totals = self._chosen()
-        days = sorted(pc.unique(totals["day"]).to_pylist()) or ["-"]
-        with self._held():
-            self.days.options = days
-            self.days.value = days[0], days[-1]
+        self._offer(sorted(pc.unique(totals["day"]).to_pylist()) or ["no day"])
+        if not totals.num_rows:
+            self._clear(*self.told)
+            return
         for draw in (self._draw_attribution, self._draw_forecast, self._draw_simulation):
             draw()
-        if not totals.num_rows:
-            self.say("there are no events in the logs of the users chosen")
+
+    def _offer(self, days: list[str]) -> None:
+        """Let days be chosen; those that are stay, when they are among them."""
+        before, chosen = self.days.options, self.days.value
+        kept = chosen != (before[0], before[-1]) and {*chosen} <= {*days}
+        with self._held():
+            self.days.options = days
+            self.days.value = chosen if chosen and kept else (days[0], days[-1])
 
     def _draw_attribution(self) -> None:
         fields = None
@@ -187,7 +221,7 @@ class GrowthDashboard(Panel):
             tables = self._of_users(self._fields, lambda uid: field_totals(self._log(uid)).table)
             fields = self._of_days(pa.concat_tables([FIELD_TOTALS_SCHEMA.empty_table(), *tables]))
         found = attribute(self._of_days(self._chosen()), self.by.value, fields=fields)
-        self._show("attribution", f"by {self.by.value}", size_text(found.bytes), found)
+        self._show("attribution", f"By {self.by.value}", size_text(found.bytes), found)
 
     def _draw_forecast(self) -> None:
         found = forecast(self._chosen(), limit=_round(self.limit.value))
@@ -213,8 +247,9 @@ class GrowthDashboard(Panel):
         self.told["simulation"].value += line(found.recommendation)
 
     def _show(self, name: str, what: str, told: str, found: Any) -> None:
+        png = found.plot().to_png()
         self.told[name].value = headline(what, told=told)
-        self.figures[name].value = found.plot().to_png()
+        put(self.figures[name], png)
 
     def to_png(self) -> bytes | None:
         """What the bytes are put down to."""

@@ -7,15 +7,30 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 
+from meshlab.errors import MeshlabError
 from meshlab.markup import headline, safe, table
-from meshlab.migrate import ApplyReport, Plan, Rehearsal, RollbackReport, apply, make_plan, rehearse, roll_back
+from meshlab.migrate import (
+    ApplyReport,
+    Plan,
+    Rehearsal,
+    RollbackReport,
+    apply,
+    make_plan,
+    read_plan,
+    rehearse,
+    roll_back,
+)
+from meshlab.migrate.journal import MOVED, Journal, place_of
 from meshlab.migrate.report import plan_summary, rehearsal_summary
 from meshlab.plots.migration import plot_migration
+from meshlab.wal.files import REAL_FILES
+from meshlab.wal.writer import wall_clock
 from meshlab.widgets.panel import Panel, guarded, shown
 from meshlab.wording import counted
 
@@ -66,9 +81,12 @@ class MigrationRehearsal(Panel):
     @guarded
     def _plan(self, source: Any, store: Any, user: Any, users: Any) -> None:
         known = isinstance(source, Plan)
-        self.plan = source if known else make_plan(source, store, user=user, users=users, progress=self._progress)
-        self.stage = PLANNED
+        made = source if known else make_plan(source, store, user=user, users=users, progress=self._progress)
+        applied = carried_out(made)
+        self.plan, self.stage = applied or made, APPLIED if applied else PLANNED
         self.told.value = plan_summary(self.plan)
+        if applied:
+            self.outcome.value = headline("Apply", told="done before: it can be rolled back")
         self.word.placeholder = f"type {self._name} to apply"
 
     @property
@@ -135,7 +153,11 @@ class MigrationRehearsal(Panel):
         report = roll_back(self.plan, progress=self._progress)
         self.stage = APPLIED if report.failed else BACK
         self._show("Roll back", report, ("uid", "status", "originals", "events_since", "left_over", "error"))
-        self.say(*(f"{user.uid}: {user.error or user.warning}" for user in report.users if user.error or user.warning))
+        told = [f"{user.uid}: {user.error or user.warning}" for user in report.users if user.error or user.warning]
+        gone = [user.uid for user in report.users if user.status == "untouched"]
+        if gone:
+            told.append(f"no longer in the store, so nothing came back from it: {', '.join(gone)}")
+        self.say(*told)
 
     def _show(self, what: str, report: ApplyReport | RollbackReport, names: tuple[str, ...]) -> None:
         rows = [[getattr(user, name) for name in names] for user in report.users]
@@ -150,3 +172,21 @@ class MigrationRehearsal(Panel):
         if self.plan is None:
             return "<MigrationRehearsal: no plan>"
         return f"<MigrationRehearsal of {counted(len(self.plan.users), 'user')}: {self.stage}>"
+
+
+def carried_out(plan: Plan) -> Plan | None:
+    """The plan by which the users of this one are in the store already, if one was applied."""
+    uids = {user.uid for user in plan.users}
+    for path in sorted(place_of(plan.store, plan.id).common.glob("*/plan.json")):
+        with suppress(MeshlabError):
+            earlier = read_plan(path)
+            if {user.uid for user in earlier.users} == uids and _stands(earlier):
+                return earlier
+    return None
+
+
+def _stands(plan: Plan) -> bool:
+    """Whether a user of a plan was moved into the store and not taken back."""
+    journal = Journal(place_of(plan.store, plan.id), REAL_FILES, wall_clock)
+    steps = (journal.standing(user.uid) for user in plan.users)
+    return any(step is not None and step.step == MOVED for step in steps)

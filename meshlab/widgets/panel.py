@@ -67,6 +67,18 @@ def shown(name: str) -> Any:
     return widgets.HTML().add_class(f"meshlab-{name}")
 
 
+def picture(name: str = "") -> Any:
+    """A place for a picture, which takes no room while it has none: see ``put``."""
+    image = widgets.Image(format="png", layout={"max_width": "880px", "display": "none"})
+    return image.add_class(f"meshlab-{name}") if name else image
+
+
+def put(image: Any, png: bytes) -> None:
+    """Show a picture, or none."""
+    image.value = png
+    image.layout.display = None if png else "none"
+
+
 def line(text: str) -> str:
     """A text as one line of HTML."""
     return f"<div style='line-height:1.4'>{safe(text)}</div>"

@@ -30,7 +30,7 @@ from meshlab.tables.load import Moment, micros
 from meshlab.times import format_time
 from meshlab.widgets.chapters import Chapters, Stop
 from meshlab.widgets.lookup import Changes
-from meshlab.widgets.panel import Panel, guarded, line, shown
+from meshlab.widgets.panel import Panel, guarded, line, picture, put, shown
 from meshlab.widgets.strip import Strip
 from meshlab.wording import counted
 
@@ -73,8 +73,7 @@ class ReplayExplorer(Panel):
         self.again = widgets.Button(icon="refresh", tooltip="read the log again", layout={"width": "40px"})
         self.memory = widgets.Dropdown(description="memory", options=[])
         self.place, self.state, self.changes = shown("place"), shown("state"), shown("changes")
-        self.life = widgets.Image(format="png", layout={"max_width": "880px"})
-        self.life.add_class("meshlab-life")
+        self.life = picture("life")
         widgets.jslink((self.play, "value"), (self.slider, "value"))
         self.slider.observe(self._on_move, "value")
         self.memory.observe(self._on_choose, "value")
@@ -89,6 +88,9 @@ class ReplayExplorer(Panel):
         """Read the log and stand behind its last event."""
         self.stops, self._stop, self._strip = None, None, None
         self._enable(False)
+        for part in (self.place, self.state, self.changes):
+            part.value = ""
+        put(self.life, b"")
         self.stops = Chapters(self.user)
         last = len(self.stops) - 1
         with self._held():
@@ -106,7 +108,7 @@ class ReplayExplorer(Panel):
 
     def look_at(self, id: str) -> None:
         """Show the life of a memory."""
-        self._offer([id, *dict(self.memory.options).values()], id)
+        self._offer([id, *(known for _, known in self.memory.options)], id)
         self._draw_life()
 
     def to_png(self) -> bytes | None:
@@ -199,7 +201,7 @@ class ReplayExplorer(Panel):
     def _offer(self, ids: list[str], chosen: str | None) -> None:
         """Let a memory be chosen, of those shown and the one that is."""
         ids = list(dict.fromkeys(ids if chosen is None else [*ids, chosen]))
-        options = [(short(id, 60), id) for id in ids]
+        options = list(zip(_labels(ids), ids))
         if tuple(self.memory.options) == tuple(options):
             return
         with self._held():
@@ -216,7 +218,18 @@ class ReplayExplorer(Panel):
 
     def _draw_line(self) -> None:
         moment = self._stop.moment if self._stop is not None else None
-        self.life.value = self._strip.at(moment) if self._strip is not None else b""
+        put(self.life, self._strip.at(moment) if self._strip is not None else b"")
+
+
+def _labels(ids: list[str]) -> list[str]:
+    """The ids in brief; those that are alike in brief are numbered."""
+    seen: dict[str, int] = {}
+    labels = []
+    for id in ids:
+        label = short(id, 60)
+        seen[label] = seen.get(label, 0) + 1
+        labels.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return labels
 
 
 def pick(first: Any, more: Any) -> Any:

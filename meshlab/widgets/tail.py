@@ -93,6 +93,10 @@ class WalTail(Panel):
     @guarded
     def _take(self) -> None:
         self.user.store.users()  # says when the store has gone
+        if not self.user.root.is_dir():
+            self._follower, self._awaited = None, True
+            self.say(f"{self.user.uid} is not in the store: waiting for its first event")
+            return
         self._follower = self._follower or self._from_here()
         if self._follower is None or not self._follower.has_changed():
             self.say()
@@ -145,7 +149,7 @@ def _given(event: Parsed) -> str:
     """The fields an event gives, in brief."""
     known = {} if event.fields is None else msgspec.structs.asdict(event.fields)
     given = [f"{name} {short(str(value), 24)}" for name, value in known.items() if value is not None and name != "id"]
-    return ", ".join([*given, *(event.extra or {})])
+    return ", ".join([*given, *(f"{name} {short(raw.decode(), 24)}" for name, raw in (event.extra or {}).items())])
 
 
 def _reject_row(reject: Reject) -> list[object]:

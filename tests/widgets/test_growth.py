@@ -12,7 +12,7 @@ from meshlab.growth.policies import Policy
 from meshlab.testing import build_log
 from meshlab.widgets.growth import GrowthDashboard
 
-from .conftest import story
+from .conftest import DAYS, story
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 USERS = ("esi", "farid")
@@ -61,7 +61,8 @@ def test_users_and_days_that_are_picked_are_those_told_of(dashboard, store):
     assert f"{part / 1000:.0f}&nbsp;kB" in dashboard.told["attribution"].value
     assert "71&nbsp;kB on disk now" in dashboard.told["forecast"].value
     dashboard.users.value = USERS
-    assert dashboard.days.value == ("20250701", "20250710")
+    assert dashboard.days.value == ("20250702", "20250704"), "days that are picked stay so"
+    assert dashboard.days.options[-1] == "20250710"
 
 
 def test_of_many_users_it_begins_with_those_of_the_largest_logs(tmp_path):
@@ -80,7 +81,7 @@ def test_of_many_users_it_begins_with_those_of_the_largest_logs(tmp_path):
 def test_bytes_are_put_down_to_any_key(dashboard, store):
     for key in ("user", "day", "hour", "dialect", "field"):
         dashboard.by.value = key
-        assert f"by {key}</b>: <span>167&nbsp;kB" in dashboard.told["attribution"].value
+        assert f"By {key}</b>: <span>167&nbsp;kB" in dashboard.told["attribution"].value
         assert dashboard.figures["attribution"].value[:4] == b"\x89PNG"
         assert dashboard.message.value == ""
 
@@ -103,7 +104,11 @@ def test_the_sliders_of_the_policy_redraw_the_simulation(dashboard, store):
 
 def test_nobody_picked_is_told(dashboard):
     dashboard.users.value = []
-    assert "no events" in dashboard.message.value
+    assert "choose a user" in dashboard.message.value
+    assert [figure.value for figure in dashboard.figures.values()] == [b""] * 3
+    dashboard.users.value = USERS
+    assert dashboard.message.value == ""
+    assert all(figure.value for figure in dashboard.figures.values())
     dashboard.users.value = ["esi"]
     assert dashboard.message.value == ""
 
@@ -130,3 +135,32 @@ def test_a_damaged_log_is_shown_as_it_is(user):
     dashboard = GrowthDashboard(user.store)
     assert dashboard.message.value == ""
     assert "<script" not in "".join(part.value for part in dashboard.told.values())
+
+
+def test_a_user_that_cannot_be_read_is_told_of_and_takes_nobody_along(tmp_path):
+    store = meshlab.open(tmp_path / "store")
+    story(store["ann"].root)
+    (story(store["bob"].root) / f"wal-{DAYS[0]}.log").unlink()
+    (store["bob"].root / f"wal-{DAYS[0]}.log").mkdir()
+    dashboard = GrowthDashboard(store)
+    assert "bob: " in dashboard.message.value
+    assert repr(dashboard).startswith("<GrowthDashboard of 1 user: ")
+    assert all(figure.value for figure in dashboard.figures.values())
+    dashboard.users.value = ["ann"]
+    assert dashboard.message.value == ""
+
+
+def test_read_again_it_shows_what_is_there_and_no_message_of_before(tmp_path):
+    store = meshlab.open(tmp_path / "store")
+    story(store["ann"].root)
+    dashboard = GrowthDashboard(store)
+    store.path.rename(tmp_path / "away")
+    dashboard.by.value = "user"
+    assert "does not exist" in dashboard.message.value
+    dashboard.again.click()
+    assert "does not exist" in dashboard.message.value
+    assert [figure.value for figure in dashboard.figures.values()] == [b""] * 3
+    (tmp_path / "away").rename(store.path)
+    dashboard.again.click()
+    assert dashboard.message.value == ""
+    assert all(figure.value for figure in dashboard.figures.values())

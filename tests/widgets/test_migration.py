@@ -131,3 +131,26 @@ def test_names_of_files_that_are_markup_are_text(old, tmp_path):
     (old / "<img src=x onerror=alert(1)>.txt").write_bytes(b"nothing")
     panel = MigrationRehearsal(old, store=tmp_path / "new")
     assert "<img" not in panel.told.value
+
+
+def test_another_panel_leads_back_what_one_has_applied(panel, old, tmp_path):
+    panel.rehearse.click()
+    panel.word.value = "new"
+    panel.apply.click()
+    assert migrated(panel) == ["ada"]
+    for source in (panel.plan, old):
+        later = MigrationRehearsal(source, store=tmp_path / "new")
+        assert pressable(later) == ["back"]
+        assert "it can be rolled back" in later.outcome.value
+    later.back.click()
+    assert migrated(panel) == []
+    assert pressable(MigrationRehearsal(old, store=tmp_path / "new")) == ["rehearse"]
+
+
+def test_a_store_that_went_is_told_when_there_is_nothing_to_bring_back(panel, tmp_path):
+    panel.rehearse.click()
+    panel.word.value = "new"
+    panel.apply.click()
+    shutil.rmtree(tmp_path / "new")
+    panel.back.click()
+    assert "no longer in the store" in panel.message.value

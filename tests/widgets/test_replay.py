@@ -211,3 +211,23 @@ def test_an_error_nobody_foresaw_is_a_message_too(explorer, monkeypatch):
     monkeypatch.setattr(meshlab.widgets.replay, "compare", lambda *_: 1 / 0)
     explorer.slider.value = 3
     assert "unexpected ZeroDivisionError" in explorer.message.value
+
+
+def test_ids_that_are_alike_in_brief_are_told_apart(user):
+    ids = ["m" * 70 + letter for letter in "abc"]
+    user.append_many([{"Insert": {"id": id}} for id in ids])
+    explorer = ReplayExplorer(user)
+    explorer.look_at(ids[0])
+    assert sorted(id for _, id in explorer.memory.options) == ids
+    assert len({label for label, _ in explorer.memory.options}) == 3
+
+
+def test_nothing_of_before_stays_when_the_log_cannot_be_read_any_more(user):
+    story(user.root)
+    explorer = ReplayExplorer(user)
+    assert explorer.to_png()
+    shutil.rmtree(user.store.path)
+    explorer.again.click()
+    assert explorer.message.value != ""
+    assert (explorer.state.value, explorer.place.value, explorer.to_png()) == ("", "", None)
+    assert explorer.life.layout.display == "none"

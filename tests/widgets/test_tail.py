@@ -136,3 +136,17 @@ def test_a_damaged_segment_does_not_stop_it(user):
     user.append({"Insert": {"id": "a"}})
     assert tail.look() >= 1
     assert meshlab.MeshlabError.__name__ not in tail.message.value
+
+
+def test_a_user_that_is_not_there_yet_or_any_more_is_told(tmp_path):
+    (tmp_path / "store").mkdir()
+    user = meshlab.open(tmp_path / "store")["ann"]
+    tail = WalTail(user)
+    assert "ann is not in the store" in tail.message.value
+    user.append({"ping": {"text": "hello"}})
+    assert tail.look() == 1
+    assert tail.message.value == ""
+    user.store.close()
+    shutil.rmtree(user.root)
+    tail.look()
+    assert "ann is not in the store" in tail.message.value
