@@ -1,7 +1,7 @@
 """Where the users are: a directory that every worker sees, or a bucket each of them pulls from.
 
->>> place_of("s3://backups/mesh").name, place_of("/srv/mesh").name
-('s3://backups/mesh', '/srv/mesh')
+>>> place_of("file:///srv/backups").name, place_of("/srv/mesh").name
+('file:///srv/backups', '/srv/mesh')
 """
 
 from __future__ import annotations
