@@ -51,7 +51,8 @@ from meshlab.wal.paths import check_uid
 Out = str | os.PathLike[str] | None
 """A folder for the results; None: a temporary one."""
 
-_SECONDS_A_USER, _SECONDS_A_PULL = 0.003, 0.03
+_SECONDS_A_PULL = 0.01
+"""What a small user from a bucket costs a worker besides the job."""
 
 
 class Fleet:
@@ -210,7 +211,7 @@ class _Work:
             tasks_of(
                 weighed,
                 speed=self.job.speed,
-                overhead=_SECONDS_A_PULL if pull else _SECONDS_A_USER,
+                overhead=self.job.overhead + (_SECONDS_A_PULL if pull else 0),
                 identity=self.folder.identity,
                 split=self.fleet.split,
             )

@@ -79,15 +79,17 @@ class Found(NamedTuple):
 class Job(NamedTuple):
     """A kind of work.
 
-    ``reads`` is what of a user is needed, ``speed`` the bytes a second that a core does,
-    ``writes`` whether it changes the user, ``settled`` whether a result may be kept for a
-    later run with the same input.
+    ``speed`` is in bytes a second of one core, ``overhead`` in seconds a user; both were
+    measured roughly, for tasks need to be large enough and no more.  ``reads`` is what of
+    a user is needed, ``writes`` whether it changes the user, ``opens`` whether the worker
+    brings the user to a directory first.
     """
 
     name: str
     figures: pa.Schema
     tables: dict[str, pa.Schema]
     speed: float
+    overhead: float
     of_user: Callable[[Call], Found]
     of_pieces: Callable[[Call], Reading] | None = None
     join: Callable[[str, Reading, Mapping[str, Any]], Found] | None = None
@@ -229,6 +231,7 @@ VERIFY = Job(
     _schema(segments="int", bytes="int", events="int", rejects="int", damage="int", last_seq="int"),
     {"segments": TALLY_SCHEMA, "rejects": REJECT_SCHEMA},
     300e6,
+    0.005,
     _in_pieces(_verify_pieces, _join_verified),
     _verify_pieces,
     _join_verified,
@@ -239,6 +242,7 @@ LOAD = Job(
     _schema(bytes="int", events="int", rejects="int", damage="int"),
     {EVENTS: COLUMNS, "rejects": REJECT_SCHEMA, "segments": SEGMENT_SCHEMA},
     50e6,
+    0.01,
     _in_pieces(_load_pieces, _join_loaded),
     _load_pieces,
     _join_loaded,
@@ -249,6 +253,7 @@ STATE = Job(
     _schema(live="int", state_hash="text", orphans="int", last_seq="int", damage="int"),
     {},
     50e6,
+    0.05,
     _state,
 )
 GROWTH = Job(
@@ -256,6 +261,7 @@ GROWTH = Job(
     _schema(bytes="int", events="int", deleted_bytes="int", damage="int"),
     {"totals": TOTALS_SCHEMA},
     100e6,
+    0.01,
     _growth,
 )
 REDUNDANCY = Job(
@@ -263,6 +269,7 @@ REDUNDANCY = Job(
     pa.schema([*list(USER_SCHEMA)[1:], pa.field("notes", pa.string())]),
     {"days": DAY_SCHEMA},
     50e6,
+    0.03,
     _redundancy,
 )
 WINDOWS = Job(
@@ -270,6 +277,7 @@ WINDOWS = Job(
     _schema(windows="int", start="time", end="time", hole="text"),
     {"windows": WINDOW_SCHEMA},
     5e9,
+    0.001,
     _windows,
 )
 PROVE = Job(
@@ -285,6 +293,7 @@ PROVE = Job(
     ),
     {},
     20e6,
+    0.1,
     _prove,
     opens=False,
 )
@@ -302,6 +311,7 @@ CHECKPOINT = Job(
     ),
     {},
     20e6,
+    0.1,
     _checkpoint,
     writes=True,
 )
@@ -310,6 +320,7 @@ VACUUM = Job(
     _schema(generation="int", files="int", bytes_freed="int", events="int", applied="bool"),
     {},
     100e6,
+    0.02,
     _vacuum,
     writes=True,
 )
