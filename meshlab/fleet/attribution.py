@@ -18,7 +18,7 @@ _KEPT = {
     "user": ("uid", "op"),
     "day": ("day", "op"),
     "op": ("day", "op"),
-    "hour": ("hour", "op"),
+    "hour": ("day", "hour", "op"),
     "dialect": ("dialect", "op"),
 }
 """What of the totals a key, and its figure, need."""
@@ -53,7 +53,7 @@ class GrowthRun(Run):
         return forecast(self.summed("day", "hour", "op", "dialect"), limit=limit, days=days)
 
     def summed(self, *kept: str) -> pa.Table:
-        """The totals by some columns, in ``TOTALS_SCHEMA``; the others are null."""
+        """The totals by some columns, in ``TOTALS_SCHEMA``; the others are empty."""
         keys = [*kept, "deleted"]
         held, waiting, rows = _summed(TOTALS_SCHEMA.empty_table(), keys), [], 0
         for table in self.each("totals"):
@@ -72,10 +72,14 @@ def _summed(table: pa.Table, keys: Sequence[str]) -> pa.Table:
         if field.name in ("events", "bytes")
         else found[field.name]
         if field.name in keys
-        else pa.nulls(found.num_rows, field.type)
+        else _nothing(found.num_rows, field.type)
         for field in TOTALS_SCHEMA
     }
     return pa.table(columns, schema=TOTALS_SCHEMA)
+
+
+def _nothing(rows: int, kind: pa.DataType) -> pa.Array:
+    return pa.repeat("", rows) if pa.types.is_string(kind) else pa.nulls(rows, kind)
 
 
 def users_by_size(run: Run) -> pa.Table:
