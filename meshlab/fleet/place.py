@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from meshlab.errors import MeshlabError, NotFound
 from meshlab.fleet.task import Unit, Weighed
-from meshlab.remote.image import IMAGES, Image, StoredFile, parse_image_key
+from meshlab.remote.image import BLOCK, IMAGES, Image, StoredFile, parse_image_key
 from meshlab.remote.line import NONE, get_manifest, images_in
 from meshlab.remote.patience import PatientBucket
 from meshlab.remote.pull import Part, Puller, whole
@@ -105,7 +105,8 @@ class InBucket(NamedTuple):
             images = listed.get(uid, NONE)
             mark = _digest(images)
             user = Weighed(uid, _SMALL, mark, images)
-            return _weigh_image(bucket, user, reads, split) if largest.get(uid, 0) > _SMALL_IMAGE else user
+            may_be_large = largest.get(uid, 0) > _BLOCK_ENTRY * split // BLOCK
+            return _weigh_image(bucket, user, reads, split) if may_be_large else user
 
         yield from in_turn(weighed, chosen)
 
@@ -115,7 +116,7 @@ class InBucket(NamedTuple):
         bucket = bucket_of(self.url)
         if unit.images is None or not unit.images.keys:
             raise NotFound(f"user {unit.uid!r} is not in {self.url}", hint="'meshlab sync status' lists the users")
-        head, _ = choose_head(bucket, unit.uid, None, unit.images)
+        head = unit.head or choose_head(bucket, unit.uid, None, unit.images)[0]
         with tempfile.TemporaryDirectory(prefix="meshlab-", dir=self.scratch or None) as folder, Lanes() as lanes:
             root = Path(folder) / unit.uid
             puller = Puller(bucket, Path(folder), lanes, files=PASSING)
@@ -180,8 +181,8 @@ def _digest(value: object) -> str:
 
 # Buckets
 
-_SMALL_IMAGE = 2_000
-"""Bytes of an image beyond which it may be of a large user, and is read to see."""
+_BLOCK_ENTRY = 45
+"""Bytes of an image for each block, at least: an image with too few of them is of a user who is not large."""
 
 _SMALL = 64 << 10
 """What a user counts for whose image is smaller."""
@@ -213,9 +214,10 @@ def _bucket_of(url: str, process: int) -> PatientBucket:
 def _weigh_image(bucket: PatientBucket, user: Weighed, reads: str, split: int) -> Weighed:
     """A user by the image; who has none that can be read is for the worker to tell of."""
     try:
-        image = choose_head(bucket, user.uid, None, user.images)[0].image
+        head, _ = choose_head(bucket, user.uid, None, user.images)
+        image = head.image
         nbytes = sum(file.nbytes for file in image.segments.values())
-        user = user._replace(nbytes=nbytes)
+        user = user._replace(nbytes=nbytes, head=head)
         if reads == ALL or nbytes <= split:
             return user
         manifest = get_manifest(bucket, image)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from meshlab.remote.line import Images
+from meshlab.remote.line import Head, Images
 from meshlab.tables.load import Piece
 from meshlab.wal.chain import Cursor
 
@@ -31,14 +31,15 @@ WORTH = 0.25
 class Weighed(NamedTuple):
     """A user, the bytes to read, and what tells whether they are the same next time.
 
-    ``images`` are those listed in the bucket; ``pieces`` of the log are given when it may
-    be cut.
+    ``images`` are those listed in the bucket, ``head`` the newest, if somebody has read it;
+    ``pieces`` of the log are given when it may be cut.
     """
 
     uid: str
     nbytes: int = 0
     mark: str = ""
     images: Images | None = None
+    head: Head | None = None
     pieces: tuple[tuple[Piece, int], ...] = ()
     start: Cursor | None = None
 
@@ -54,6 +55,7 @@ class Unit(NamedTuple):
     nbytes: int = 0
     mark: str = ""
     images: Images | None = None
+    head: Head | None = None
     pieces: tuple[Piece, ...] | None = None
     before: tuple[Piece, ...] = ()
     start: Cursor | None = None
@@ -90,7 +92,7 @@ class Assignment(NamedTuple):
 
 def task_of(units: Sequence[Unit], identity: str) -> Task:
     """A task, named by its content."""
-    told = [identity, *(unit._replace(images=None) for unit in units)]
+    told = [identity, *(unit._replace(images=None, head=None) for unit in units)]
     return Task(hashlib.sha256(msgspec.msgpack.encode(told)).hexdigest()[:20], tuple(units))
 
 
@@ -107,7 +109,7 @@ def tasks_of(
             waiting, cost = [], 0.0
             yield from (task_of([unit], identity) for unit in cut(user, split))
             continue
-        waiting.append(Unit(user.uid, user.nbytes, user.mark, user.images))
+        waiting.append(Unit(user.uid, user.nbytes, user.mark, user.images, user.head))
         cost += overhead + user.nbytes / speed
         if cost >= WORTH:
             yield task_of(waiting, identity)
@@ -133,6 +135,7 @@ def cut(user: Weighed, split: int) -> Iterator[Unit]:
             sum(user.pieces[index][1] for index in run),
             user.mark,
             user.images,
+            user.head,
             pieces=tuple(pieces[run[0] : run[-1] + 1]),
             before=tuple(pieces[: run[0]]),
             start=user.start if run[0] == 0 else None,

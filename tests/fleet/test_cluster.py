@@ -1,7 +1,6 @@
 """Two processes of a Dask cluster read the users from a real S3 gateway, and find what one process finds locally."""
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -11,6 +10,7 @@ import pytest
 
 import meshlab
 from meshlab.fleet.fleet import Fleet
+from meshlab.remote.remote import open_bucket
 
 from .conftest import SPLIT, USERS
 
@@ -57,18 +57,20 @@ def test_pieces_from_the_bucket_make_the_whole(bucket, sound, client):
         assert ours.table(table).to_pylist() == theirs.table(table).to_pylist()
 
 
-def test_proofs_and_a_user_whose_block_is_gone(bucket, server, sound, client, tmp_path):
+def test_proofs_and_a_user_whose_block_is_gone(bucket, sound, client):
     fleet = Fleet(bucket, client, progress=False)
     users = fleet.users()[:6]
     assert set(fleet.prove(users).to_arrow()["outcome"].to_pylist()) == {"inconclusive"}  # no checkpoint, no original
     proofs = alone(sound).prove(users, remote=bucket)
     assert set(proofs.to_arrow()["outcome"].to_pylist()) == {"proved"}
-    victim = next((server.folder / "fleet" / "data" / users[2]).rglob("*-*-*"))
-    victim.rename(tmp_path / "aside")
+    objects = open_bucket(bucket)
+    victim = next(objects.list(f"data/{users[2]}/")).key
+    data = objects.get(victim)
+    objects.delete([victim])
     try:
         run = fleet.state(users)
     finally:
-        shutil.move(tmp_path / "aside", victim)
+        objects.put(victim, data)
     (bad,) = run.failed.to_pylist()
     assert (bad["uid"], bad["kind"]) == (users[2], "RemoteDamaged")
     assert run.to_arrow()["ok"].to_pylist().count(True) == 5
@@ -76,7 +78,7 @@ def test_proofs_and_a_user_whose_block_is_gone(bucket, server, sound, client, tm
 
 def test_a_worker_killed_in_the_middle_changes_nothing(store, client, tmp_path):
     """SIGKILL to a worker of the cluster once the first partition is there."""
-    users, out, killed = sorted(path.name for path in store.iterdir())[:30], tmp_path / "out", []
+    users, out, killed = meshlab.open(store).users()[:30], tmp_path / "out", []
     pids = client.run(os.getpid)
 
     def kill():

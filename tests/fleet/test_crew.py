@@ -10,6 +10,7 @@ from multiprocessing import get_context
 import psutil
 import pytest
 
+import meshlab
 from meshlab.errors import MeshlabError
 from meshlab.fleet import crew
 from meshlab.fleet.crew import Crew, Lost
@@ -85,7 +86,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(store, tmp_path):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    users = sorted(path.name for path in store.iterdir())[:30]
+    users = meshlab.open(store).users()[:30]
     run = Fleet(store, 2, split=SPLIT, progress=False).load(users, out=out)
     thread.join()
     assert killed and run.course.lost
