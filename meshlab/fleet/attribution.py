@@ -12,6 +12,7 @@ from meshlab.fleet.run import Run
 from meshlab.growth.attribution import Attribution, attribute
 from meshlab.growth.changes import Changes, change_points
 from meshlab.growth.forecast import LIMIT, SHOWN, Forecast, forecast
+from meshlab.growth.redundancy import USER_SCHEMA, Redundancy
 from meshlab.tables.totals import TOTALS_SCHEMA
 
 _KEPT = {
@@ -40,7 +41,7 @@ class GrowthRun(Run):
         if key not in _KEPT:
             raise MeshlabError(
                 f"bytes of a fleet cannot be put down to {key!r}",
-                hint=f"choose from {', '.join(_KEPT)}; 'id' and 'field' are for a few users: store.growth(users).by(...)",
+                hint=f"choose from {', '.join(_KEPT)}; for 'id' and 'field' use store.growth(users) on a few",
             )
         return attribute(self.summed(*_KEPT[key]), key)
 
@@ -82,7 +83,11 @@ def _nothing(rows: int, kind: pa.DataType) -> pa.Array:
     return pa.repeat("", rows) if pa.types.is_string(kind) else pa.nulls(rows, kind)
 
 
-def users_by_size(run: Run) -> pa.Table:
-    """The summary of users who did not fail, largest first."""
-    found = run.to_arrow()
-    return found.filter(pc.field("ok")).sort_by([("bytes", "descending"), ("uid", "ascending")])
+class RedundancyRun(Run):
+    """What the memories of many users no longer need."""
+
+    def redundancy(self) -> Redundancy:
+        """The days and users of all who did not fail."""
+        found = self.to_arrow().filter(pc.field("ok"))
+        notes = [note for note in found["notes"].to_pylist() if note]
+        return Redundancy(self.table("days"), found.select(USER_SCHEMA.names), notes)

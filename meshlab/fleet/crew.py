@@ -174,6 +174,24 @@ class Crew:
         return f"<Crew of {self.jobs} ({kind})>"
 
 
+def connect(address: str) -> Any:
+    """A client of the Dask scheduler at an address.  Raises ``MeshlabError`` when there is none, or no Dask."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MeshlabError("Dask is not installed", hint="pip install 'meshlab[fleet]'") from None
+    try:
+        return Client(address, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise MeshlabError(
+            f"no Dask scheduler answers at {address}: {error}", hint="start one with 'dask scheduler', or use --jobs"
+        ) from None
+
+
+_PATIENCE = 10
+"""Seconds a scheduler may take to answer."""
+
+
 class _Numbered:
     """Work on the second of a pair."""
 

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from meshlab.errors import MeshlabError
-from meshlab.fleet.attribution import GrowthRun
+from meshlab.fleet.attribution import GrowthRun, RedundancyRun
 from meshlab.fleet.crew import Crew, Lost
 from meshlab.fleet.folder import Folder, read_told
 from meshlab.fleet.job import (
@@ -122,17 +122,17 @@ class Fleet:
         assert isinstance(run, GrowthRun)
         return run
 
-    def redundancy(self, users: Iterable[str] | str | None = None, *, out: Out = None) -> Run:
+    def redundancy(self, users: Iterable[str] | str | None = None, *, out: Out = None) -> RedundancyRun:
         """What the memories no longer need; table ``days``."""
-        return self._run(REDUNDANCY, users, {}, out)
+        run = self._run(REDUNDANCY, users, {}, out, RedundancyRun)
+        assert isinstance(run, RedundancyRun)
+        return run
 
     def windows(self, users: Iterable[str] | str | None = None, *, out: Out = None) -> Run:
         """Which moments can be restored; table ``windows``."""
         return self._run(WINDOWS, users, {}, out)
 
-    def prove(
-        self, users: Iterable[str] | str | None = None, *, remote: str | None = None, out: Out = None
-    ) -> Run:
+    def prove(self, users: Iterable[str] | str | None = None, *, remote: str | None = None, out: Out = None) -> Run:
         """Restore users from a bucket to scratch, replay and compare; see ``Remote.prove``.
 
         Of a fleet over a directory, ``remote`` is the bucket, and the originals are

@@ -19,6 +19,8 @@ from meshlab.fleet.place import ALL, LOG, VERIFIED, InBucket, Place, pieces_of
 from meshlab.fleet.task import Unit
 from meshlab.growth.growth import user_totals
 from meshlab.growth.redundancy import DAY_SCHEMA, USER_SCHEMA, redundancy
+from meshlab.remote.patience import Traffic
+from meshlab.remote.prove import ProvedUser
 from meshlab.remote.remote import Remote
 from meshlab.replay import replay, windows
 from meshlab.snapshot.checkpoint import checkpoint
@@ -37,7 +39,9 @@ from meshlab.wal.reader import Tally, resolve
 EVENTS = "events"
 """The table that workers write themselves: it may be large."""
 
-TALLY_SCHEMA = pa.schema([("uid", pa.string()), ("segment", pa.string()), *((n, pa.int64()) for n in Tally._fields[1:])])
+TALLY_SCHEMA = pa.schema(
+    [("uid", pa.string()), ("segment", pa.string()), *((n, pa.int64()) for n in Tally._fields[1:])]
+)
 """One row per segment that was verified."""
 
 WINDOW_SCHEMA = pa.schema(
@@ -206,8 +210,8 @@ def _prove(call: Call) -> Found:
     url = call.place.url if isinstance(call.place, InBucket) else call.options["remote"]
     report = Remote(call.root, url).prove(call.uid, progress=False)
     (proof,) = report.users
-    names = ("outcome", "reason", "image", "state_hash", "records", "bytes")
-    return Found({**{name: getattr(proof, name) for name in names}, "compared": ", ".join(proof.compared)})
+    told = {name: getattr(proof, name) for name in ProvedUser.__struct_fields__ if name not in ("uid", "hint")}
+    return Found({**told, "advice": proof.hint, "compared": ", ".join(proof.compared), **report.traffic._asdict()})
 
 
 def _checkpoint(call: Call) -> Found:
@@ -282,14 +286,13 @@ WINDOWS = Job(
 )
 PROVE = Job(
     "prove",
-    _schema(
-        outcome="text",
-        reason="text",
-        image="text",
-        compared="text",
-        state_hash="text",
-        records="int",
-        bytes="int",
+    pa.schema(
+        [
+            *((name, pa.string()) for name in ("outcome", "reason", "advice", "image", "compared", "state_hash")),
+            *((name, pa.int64()) for name in ("records", "bytes")),
+            ("seconds", pa.float64()),
+            *((name, pa.int64()) for name in Traffic._fields),
+        ]
     ),
     {},
     20e6,
@@ -325,9 +328,7 @@ VACUUM = Job(
     writes=True,
 )
 
-JOBS = {
-    job.name: job for job in (VERIFY, LOAD, STATE, GROWTH, REDUNDANCY, WINDOWS, PROVE, CHECKPOINT, VACUUM)
-}
+JOBS = {job.name: job for job in (VERIFY, LOAD, STATE, GROWTH, REDUNDANCY, WINDOWS, PROVE, CHECKPOINT, VACUUM)}
 
 
 def schema_of(job: Job, table: str, options: Mapping[str, Any]) -> pa.Schema:

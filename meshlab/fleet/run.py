@@ -65,6 +65,12 @@ class Run(Tabular):
         return found.filter(pc.invert(found["ok"])).select(OUTCOME.names)
 
     @property
+    def sound(self) -> list[str]:
+        """The users who did not fail."""
+        found: list[str] = self.to_arrow().filter(pc.field("ok"))["uid"].to_pylist()
+        return found
+
+    @property
     def tables(self) -> tuple[str, ...]:
         """The names of the tables of this job."""
         return tuple(self.job.tables)
@@ -112,4 +118,6 @@ class Run(Tabular):
 
 
 def _cell(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else "" if value is None else str(value)
+    return (
+        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else "" if value is None else str(value)
+    )

@@ -141,4 +141,3 @@ def cut(user: Weighed, split: int) -> Iterator[Unit]:
             start=user.start if run[0] == 0 else None,
             origin=user.start,
         )
-

@@ -18,7 +18,6 @@ from meshlab.fleet.fleet import Fleet
 
 from .conftest import SPLIT
 
-
 DIE = "__import__('os').kill(__import__('os').getpid(), 9)"
 """Work is Python to be evaluated, for a process can import nothing from here."""
 
