@@ -34,6 +34,7 @@ from meshlab.fleet.job import (
     PROVE,
     REDUNDANCY,
     STATE,
+    STATS,
     VACUUM,
     VERIFY,
     WINDOWS,
@@ -121,6 +122,10 @@ class Fleet:
         run = self._run(GROWTH, users, {}, out, GrowthRun)
         assert isinstance(run, GrowthRun)
         return run
+
+    def stats(self, users: Iterable[str] | str | None = None, *, out: Out = None) -> Run:
+        """What each log holds, counted as ``UserStore.stats`` does."""
+        return self._run(STATS, users, {}, out)
 
     def redundancy(self, users: Iterable[str] | str | None = None, *, out: Out = None) -> RedundancyRun:
         """What the memories no longer need; table ``days``."""

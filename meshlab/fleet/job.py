@@ -6,13 +6,16 @@ of it; what readings come to is told by ``join``.  All others do a user in one g
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshlab.dialects import OPS
 from meshlab.errors import MeshlabError
 from meshlab.fleet.pieces import Emit, Reading, as_load, load_pieces, start_of, verify_pieces
 from meshlab.fleet.place import ALL, LOG, VERIFIED, InBucket, Place, pieces_of
@@ -30,9 +33,10 @@ from meshlab.tables.events import segments_of
 from meshlab.tables.load import Log, Selection, select
 from meshlab.tables.reports import reject_table
 from meshlab.tables.schema import COLUMNS, REJECT_SCHEMA, SEGMENT_SCHEMA, TIME
-from meshlab.tables.totals import TOTALS_SCHEMA
+from meshlab.tables.totals import REJECTS, TOTALS_SCHEMA, totals
 from meshlab.timeline import deleted_segments, log_of
 from meshlab.wal.chain import ORIGIN
+from meshlab.wal.lines import DIALECTS
 from meshlab.wal.paths import segment_days
 from meshlab.wal.reader import Tally, resolve
 
@@ -58,6 +62,10 @@ WINDOW_SCHEMA = pa.schema(
 """One row per interval of moments that can be restored."""
 
 
+_COUNTED = (*OPS, *(f"in {dialect}" for dialect in DIALECTS))
+"""Events that are counted apart."""
+
+
 class Call(NamedTuple):
     """One user to be done: where it is, what of it, how, and who takes events."""
 
@@ -77,7 +85,7 @@ class Found(NamedTuple):
     """What came of a user: figures by name, and tables."""
 
     figures: dict[str, Any]
-    tables: dict[str, pa.Table] = {}
+    tables: Mapping[str, pa.Table] = MappingProxyType({})
 
 
 class Job(NamedTuple):
@@ -187,6 +195,30 @@ def _growth(call: Call) -> Found:
     return Found(figures, {"totals": found.table})
 
 
+def _stats(call: Call) -> Found:
+    """What ``UserStore.stats`` says, of sealed segments from what stands beside their copies."""
+    found = totals(log_of(call.root, call.uid))
+    days = segment_days(call.root)
+    rows = found.table.group_by(["op", "dialect"]).aggregate([("events", "sum"), ("bytes", "sum")]).to_pylist()
+    events, nbytes = Counter[str](), Counter[str]()
+    for row in rows:
+        for name in {row["op"], f"in {row['dialect']}"}:
+            events[name] += row["events_sum"]
+        nbytes[row["op"]] += row["bytes_sum"]
+    figures = {
+        "first_day": days[0] if days else None,
+        "last_day": days[-1] if days else None,
+        "days": len(days),
+        "bytes": sum(nbytes.values()),
+        "events": sum(events[op] for op in OPS),
+        **{name: events[name] for name in _COUNTED},
+        "rejects": events[REJECTS],
+        "reject_bytes": nbytes[REJECTS],
+        "damage": found.damage,
+    }
+    return Found(figures)
+
+
 def _redundancy(call: Call) -> Found:
     found = redundancy(log_of(call.root, call.uid))
     (figures,) = found.users.to_pylist()
@@ -268,6 +300,20 @@ GROWTH = Job(
     0.01,
     _growth,
 )
+STATS = Job(
+    "stats",
+    pa.schema(
+        [
+            *((name, pa.string()) for name in ("first_day", "last_day")),
+            *((name, pa.int64()) for name in ("days", "bytes", "events", *_COUNTED)),
+            *((name, pa.int64()) for name in ("rejects", "reject_bytes", "damage")),
+        ]
+    ),
+    {},
+    100e6,
+    0.01,
+    _stats,
+)
 REDUNDANCY = Job(
     "redundancy",
     pa.schema([*list(USER_SCHEMA)[1:], pa.field("notes", pa.string())]),
@@ -328,7 +374,7 @@ VACUUM = Job(
     writes=True,
 )
 
-JOBS = {job.name: job for job in (VERIFY, LOAD, STATE, GROWTH, REDUNDANCY, WINDOWS, PROVE, CHECKPOINT, VACUUM)}
+JOBS = {job.name: job for job in (VERIFY, LOAD, STATE, GROWTH, STATS, REDUNDANCY, WINDOWS, PROVE, CHECKPOINT, VACUUM)}
 
 
 def schema_of(job: Job, table: str, options: Mapping[str, Any]) -> pa.Schema:

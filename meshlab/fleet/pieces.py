@@ -31,8 +31,8 @@ class Reading(NamedTuple):
 
     start: Cursor
     reads: list[Read]
-    sealed: list[str] = []
-    cut: list[str] = []
+    sealed: Sequence[str] = ()
+    cut: Sequence[str] = ()
 
     @property
     def end(self) -> Cursor:
@@ -113,7 +113,7 @@ def _raised(cursor: Cursor, floor: int) -> Cursor:
     return cursor._replace(effective=max(cursor.effective, floor))
 
 
-def _both(days: Iterable[list[str]]) -> list[str]:
+def _both(days: Iterable[Sequence[str]]) -> list[str]:
     return sorted({day for some in days for day in some})
 
 

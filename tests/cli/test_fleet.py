@@ -36,7 +36,7 @@ def same(meshlab, store, *command):
 
 
 @pytest.mark.parametrize(
-    "command", [["verify"], ["verify", "ada"], ["growth", "--by", "user"], ["growth", "--by", "id"], ["growth"]]
+    "command", [["verify"], ["verify", "ada"], ["growth", "--by", "user"], ["growth", "--by", "id"], ["stats"]]
 )
 def test_answers_are_the_same(meshlab, store, command):
     one, two = same(meshlab, store, *command)

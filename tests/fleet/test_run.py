@@ -40,6 +40,7 @@ def test_the_figures_are_those_of_the_user_alone(store):
     states = {row["uid"]: row for row in fleet.state(FEW).to_pylist()}
     windows = {row["uid"]: row for row in fleet.windows(FEW).to_pylist()}
     grown = fleet.growth(FEW)
+    counts = {row["uid"]: row for row in fleet.stats(FEW).to_pylist()}
     wasted = {row["uid"]: row for row in fleet.redundancy(FEW[:2]).to_pylist()}
     for uid in ("ada", "bela", "user-0030"):
         state = opened[uid].state(progress=False)
@@ -47,6 +48,7 @@ def test_the_figures_are_those_of_the_user_alone(store):
             len(state), state_hash(state.to_arrow()).hexdigest()
         )  # fmt: skip
         assert windows[uid]["windows"] == len(opened[uid].windows())
+        assert {name: counts[uid][name] for name in fleet.stats(uid).job.figures.names} == opened[uid].stats()
         totals = opened[uid].growth(progress=False).totals
         assert grown.totals.filter(pc.equal(grown.totals["uid"], uid)).to_pylist() == totals.to_pylist()
     assert wasted["ada"]["compactable"] == opened["ada"].growth(progress=False).redundancy().compactable
