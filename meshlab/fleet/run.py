@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from meshlab.errors import MeshlabError
-from meshlab.fleet.folder import Folder, summary_of
+from meshlab.errors import MeshlabError, StorageError
+from meshlab.fleet.folder import Folder, Told, read_told, summary_of
 from meshlab.fleet.job import Job, schema_of
 from meshlab.fleet.work import table_path
 from meshlab.markup import SHOWN, headline, table
@@ -80,8 +80,7 @@ class Run(Tabular):
         if name not in self.job.tables:
             known = f"choose from {', '.join(self.tables)}" if self.tables else "all there is stands in the summary"
             raise MeshlabError(f"{self.job.name} has no table {name!r}", hint=known)
-        paths = (table_path(self.path, task, name) for task in self._tasks)
-        return [path for path in paths if path.exists()]
+        return [table_path(self.path, task, name) for task in self._tasks if name in self._told_of(task).files]
 
     def each(self, name: str) -> Iterator[pa.Table]:
         """A table, a partition at a time."""
@@ -93,6 +92,15 @@ class Run(Tabular):
         schema = schema_of(self.job, name, self._folder.told["options"])
         found = pa.concat_tables([schema.empty_table(), *self.each(name)])
         return found.unify_dictionaries()
+
+    def _told_of(self, task: str) -> Told:
+        try:
+            return read_told(self.path, task)
+        except (OSError, ValueError):
+            raise StorageError(
+                f"{self.path}: a partition of this run is not there any more",
+                hint="a later run in the same folder takes its place: use what that one returned",
+            ) from None
 
     @property
     def damage(self) -> int:

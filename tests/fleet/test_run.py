@@ -133,6 +133,8 @@ def test_what_is_damaged_or_changed_is_done_again(sound, tmp_path):
         os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert changed.course.skipped == first.course.tasks - 1
     assert changed.to_arrow().equals(first.to_arrow())
+    with pytest.raises(StorageError, match="not there any more"):
+        first.by("op")
     names = {path.name.split(".")[0] for path in (out / "parts").iterdir()}
     assert names == set(changed._tasks)  # and what is of no use any more went
 
