@@ -332,8 +332,8 @@ and counted within the hour; proofs and verification take what is left of the ma
 
 {hours}
 
-With {count} machines {left} hours of work are left at the end of the day; with {fewer} machines {fewer_left}. What is
-left of an even day is left every day, so that would not do.
+Hours of work left at the end of the day: {left} with {count} machines, {fewer_left} with {fewer}. What is left of an
+even day is left every day, so the latter would not do.
 
 What the simulation leaves out: retries and slow answers of the store, users of very different size (a large one is a
 task of its own, and is cut), the time to start workers, and that a real day has hours when everybody comes.
