@@ -343,8 +343,9 @@ task of its own, and is cut), the time to start workers, and that a real day has
 
 ## What the one process that asks needs
 
-It lists the users, cuts tasks and writes one row per user. For 10 million that is some gigabytes for the plan, and
-{users} rows of a summary that is written 10,000 at a time. Beyond that give each of several runs a share of the users
+It lists the users, cuts tasks and writes one row per user, 10,000 rows at a time. Its memory grew from 166 MB for 1,000
+users to 188 MB for 10,000 (growth, two processes; the largest worker took 183 and 184 MB), which is 2.4 kB a user for
+the list of tasks: 24 GB for 10 million, if that went on. So give each of a dozen runs a share of the users
 (`fleet.growth(uids, out=...)`), and join the summaries.
 """
 

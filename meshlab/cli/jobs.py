@@ -53,12 +53,13 @@ def crew(jobs: int, dask: str | None) -> Iterator[Any]:
 
 def fleet(settings: Settings, hands: Any) -> Any:
     """A fleet over the store, when it is in a bucket or somebody else does the work; else None."""
-    bucket = (settings.store or "").startswith(BUCKETS)
+    where = settings.store or ""
+    bucket = where.startswith(BUCKETS)
     if hands is None and not bucket:
         return None
     from meshlab.fleet.fleet import Fleet
 
-    return Fleet(settings.store if bucket else settings.open().path, 1 if hands is None else hands)
+    return Fleet(where if bucket else settings.open().path, 1 if hands is None else hands)
 
 
 def say_failed(run: Any) -> None:

@@ -279,7 +279,7 @@ class _Work:
             return [whole]
         assert self.job.join is not None
         figures, tables = self.job.join(uid, reading, self.options)
-        self.folder.keep(whole.id, Answer([{"uid": uid, "ok": True, **figures}], [], tables))
+        self.folder.keep(whole.id, Answer([{"uid": uid, "ok": True, **figures}], [], dict(tables)))
         return [*tasks, whole]
 
     def _read_again(self, tasks: list[Task]) -> tuple[list[Task], Reading]:

@@ -10,7 +10,7 @@ from meshlab.testing import build_store
 
 from .borrowed import gateway as real
 
-USERS = int(os.environ.get("MESHLAB_FLEET_USERS", "45"))
+USERS = int(os.environ.get("MESHLAB_FLEET_USERS", "32"))
 """Users of the store; 2,000 in the full run."""
 
 SPLIT = 60_000
