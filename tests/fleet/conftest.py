@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 import meshlab
+from meshlab.fleet import task
 from meshlab.testing import build_store
 
 from .borrowed import gateway as real
@@ -13,7 +14,7 @@ from .borrowed import gateway as real
 USERS = int(os.environ.get("MESHLAB_FLEET_USERS", "32"))
 """Users of the store; 2,000 in the full run."""
 
-SPLIT = 60_000
+SPLIT = 16_000
 """Bytes from which a log is read in pieces: the first users' are."""
 
 
@@ -23,6 +24,12 @@ def sound(tmp_path_factory):
     path = tmp_path_factory.mktemp("fleet") / "store"
     build_store(path, users=USERS, days=3, events=12 * USERS, seed=5)
     return path
+
+
+@pytest.fixture
+def many_tasks(monkeypatch):
+    """Small tasks, so that few users make many."""
+    monkeypatch.setattr(task, "WORTH", 0.06)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from meshlab.remote.remote import open_bucket
 
 from .conftest import SPLIT, USERS
 
+pytestmark = pytest.mark.usefixtures("many_tasks")
+
 distributed = pytest.importorskip("distributed")
 
 

@@ -18,6 +18,8 @@ from meshlab.fleet.fleet import Fleet
 
 from .conftest import SPLIT
 
+pytestmark = pytest.mark.usefixtures("many_tasks")
+
 DIE = "__import__('os').kill(__import__('os').getpid(), 9)"
 """Work is Python to be evaluated, for a process can import nothing from here."""
 

@@ -18,6 +18,8 @@ from meshlab.snapshot.hashing import state_hash
 
 from .conftest import SPLIT, USERS
 
+pytestmark = pytest.mark.usefixtures("many_tasks")
+
 FEW = ["ada", "bela", "bad", "nobody", "user-0030"]
 
 
