@@ -13,6 +13,7 @@ from benchmarks import (
     batches,
     checkpoint,
     contenders,
+    fleet,
     growth,
     http,
     load,
@@ -45,6 +46,7 @@ WORK: dict[str, Measure] = {
     "widgets": widgets.measure,
     "remote": remote.measure,
     "http": http.measure,
+    "fleet": fleet.measure,
 }
 """In the order of the table."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from meshlab.diff import Diff
+    from meshlab.fleet.fleet import Fleet
     from meshlab.growth.growth import Growth
     from meshlab.history import History
     from meshlab.plan import Window
@@ -138,6 +139,17 @@ class Store:
         from meshlab.remote.remote import Remote
 
         return Remote(self.path, url)
+
+    def fleet(self, executor: Any = None, *, progress: bool = True) -> Fleet:
+        """Many users at once: jobs that run in processes, over any executor, or on a Dask cluster.
+
+        ``executor`` is a number of processes (None: one for each core), anything with the
+        ``submit`` of ``concurrent.futures``, or a Dask ``Client``, whose workers must see
+        the store under the same path.  Nothing is started yet.
+        """
+        from meshlab.fleet.fleet import Fleet
+
+        return Fleet(self.path, executor, progress=progress)
 
     def close(self) -> None:
         """Close all files this store appends to."""

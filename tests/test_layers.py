@@ -28,7 +28,7 @@ LAYERS = [
     {"testing"},
     {"cli"},
 ]
-LATE = {("store", "vault"), ("store", "growth"), ("store", "remote"), ("growth", "plots")}
+LATE = {("store", "vault"), ("store", "growth"), ("store", "remote"), ("store", "fleet"), ("growth", "plots")}
 """Doors to a later room: imported inside a function, when somebody goes through."""
 
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from meshlab.cli.jobs import fleet, jobs_option, workers
 from meshlab.cli.output import DAMAGE, ERROR, FINE, Row, Settings, flush, format_option, say, write_rows
 from meshlab.cli.units import with_sizes
 from meshlab.errors import DamageFound, MeshlabError
@@ -28,6 +29,7 @@ UPGRADE_HELP = "Allow the first checkpoint over a phase-1 snapshot, which is kep
 @click.option("--accept", metavar="FILE:OFFSET", multiple=True, help=ACCEPT_HELP)
 @click.option("--retain", metavar="DAYS", type=click.IntRange(0), help=RETAIN_HELP)
 @click.option("--dry-run", is_flag=True, help="Say what would be folded, written and merged; change nothing.")
+@jobs_option
 @format_option
 @click.pass_obj
 def command(
@@ -38,6 +40,8 @@ def command(
     accept: tuple[str, ...],
     retain: int | None,
     dry_run: bool,
+    jobs: int,
+    dask: str | None,
     fmt: str,
 ) -> None:
     """Fold what the logs of UIDs gained since their last checkpoint.
@@ -55,6 +59,8 @@ def command(
         raise click.UsageError("name users, or give --all" if not uids else "--all and UIDs exclude each other")
     if accept and len(uids) != 1:
         raise click.UsageError("--accept names places in the log of one user: give one UID")
+    if accept and (jobs > 1 or dask):
+        raise click.UsageError("--accept is for one user: leave out --jobs and --dask")
     store = settings.open()
     names = store.users() if everyone else list(dict.fromkeys(uids))
     for uid in names:
@@ -62,7 +68,9 @@ def command(
     give_way()
     options = {"upgrade": upgrade, "accept": accept, "retain": retain, "dry_run": dry_run}
     outcome = Outcome(dry_run)
-    rows = outcome.rows(store, names, options)
+    with workers(jobs, dask) as hands:
+        ships = fleet(settings, hands)
+        rows = outcome.rows(store, names, options) if ships is None else outcome.side_by_side(ships, names, options)
     if fmt == "json":
         write_rows(rows, fmt)
     else:
@@ -84,21 +92,37 @@ class Outcome:
             try:
                 report = store[uid].checkpoint(**options)
             except MeshlabError as error:
-                yield self._failed(uid, error, alone=len(uids) == 1)
+                yield self._failed(uid, type(error).__name__, error.message, error.hint, alone=len(uids) == 1)
             else:
                 if self.dry_run and (report.bytes_folded or report.bytes_written):
                     self.code = self.code or DAMAGE
                 yield report._asdict()
 
-    def _failed(self, uid: str, error: MeshlabError, *, alone: bool) -> Row:
-        click_message = f"meshlab: error: {error.message}" if alone else f"meshlab: error: {uid}: {error.message}"
+    def side_by_side(self, ships: Any, uids: Sequence[str], options: dict[str, Any]) -> Iterator[Row]:
+        """The same rows of several workers."""
+        given = {name: value for name, value in options.items() if name != "accept"}
+        run = ships.checkpoint(uids, **given)
+        return self._of_run(run, alone=len(uids) == 1)
+
+    def _of_run(self, run: Any, *, alone: bool) -> Iterator[Row]:
+        for row in run.to_arrow().to_pylist():
+            told = {name: row[name] for name in ("uid", *run.job.figures.names)}
+            if not row["ok"]:
+                yield self._failed(row["uid"], row["kind"], row["message"], row["hint"], alone=alone)
+                continue
+            if self.dry_run and (told["bytes_folded"] or told["bytes_written"]):
+                self.code = self.code or DAMAGE
+            yield told
+
+    def _failed(self, uid: str, kind: str, message: str, hint: str, *, alone: bool) -> Row:
+        click_message = f"meshlab: error: {message}" if alone else f"meshlab: error: {uid}: {message}"
         say(click_message)
-        say(f"hint: {error.hint}")
-        if isinstance(error, DamageFound):
+        say(f"hint: {hint}")
+        if kind == DamageFound.__name__:
             self.code = self.code or DAMAGE
         else:
             self.code = ERROR
-        return {"uid": uid, "error": error.message, "kind": type(error).__name__, "hint": error.hint}
+        return {"uid": uid, "error": message, "kind": kind, "hint": hint}
 
 
 def _show(rows: list[Row], fmt: str) -> None:

@@ -9,7 +9,7 @@ import click
 
 from meshlab.cli.figure import plot_option, write_plot
 from meshlab.cli.findings import say_damage
-from meshlab.cli.jobs import executor, jobs_option
+from meshlab.cli.jobs import crew, jobs_option
 from meshlab.cli.output import Settings, arrow_rows, finish, format_option, say, write_json, write_rows
 from meshlab.cli.units import Size, with_sizes
 
@@ -27,7 +27,14 @@ SIZES = ("bytes", "low", "high", "size", "size_low", "size_high")
 @format_option
 @click.pass_obj
 def command(
-    settings: Settings, uids: tuple[str, ...], limit: float | None, days: int, plot: Path | None, jobs: int, fmt: str
+    settings: Settings,
+    uids: tuple[str, ...],
+    limit: float | None,
+    days: int,
+    plot: Path | None,
+    jobs: int,
+    dask: str | None,
+    fmt: str,
 ) -> None:
     """Tell how the logs of UIDs (of all users together) will grow.
 
@@ -42,7 +49,7 @@ def command(
     """
     if limit is None:
         raise click.UsageError("--limit none: a size is needed to say when it is reached")
-    with executor(jobs) as pool:
+    with crew(jobs, dask) as pool:
         growth = settings.open().growth(uids or None, executor=pool)
         result = growth.forecast(int(limit), days=days)
     _show(result, fmt)

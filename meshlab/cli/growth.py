@@ -9,7 +9,7 @@ import click
 
 from meshlab.cli.figure import plot_option, write_plot
 from meshlab.cli.findings import say_damage
-from meshlab.cli.jobs import executor, jobs_option
+from meshlab.cli.jobs import crew, finish_run, fleet, jobs_option, say_failed, workers
 from meshlab.cli.output import Settings, arrow_rows, finish, format_option, say, write_rows
 from meshlab.cli.units import with_sizes
 
@@ -44,6 +44,7 @@ def command(
     redundancy: bool,
     plot: Path | None,
     jobs: int,
+    dask: str | None,
     fmt: str,
 ) -> None:
     """Show what the logs of UIDs (of all users) are full of.
@@ -60,20 +61,49 @@ def command(
     """
     if changes and redundancy:
         raise click.UsageError("--changes and --redundancy exclude each other")
-    with executor(jobs) as pool:
-        growth = settings.open().growth(uids or None, executor=pool)
-        if changes:
-            result = growth.changes()
-            _show_changes(result, fmt)
-        elif redundancy:
-            result = growth.redundancy()
-            _show_redundancy(result, fmt)
-        else:
-            result = _attributed(growth, by, top, fmt)
-        write_plot(result, plot)
-        damage = growth.damage
-    say_damage(damage)
-    finish(damage=bool(damage))
+    if by in ONE_BY_ONE and not (changes or redundancy):
+        with crew(jobs, dask) as pool:
+            growth = settings.open().growth(uids or None, executor=pool)
+            _show(growth, by, top, plot, fmt, changes=False, redundancy=False)
+        finish(damage=bool(growth.damage))
+    with workers(jobs, dask) as hands:
+        ships = fleet(settings, hands)
+        if ships is None:
+            growth = settings.open().growth(uids or None)
+            _show(growth, by, top, plot, fmt, changes=changes, redundancy=redundancy)
+            finish(damage=bool(growth.damage))
+        run = ships.growth(uids or None)
+        told = _Wasted(run, ships.redundancy(run.sound)) if redundancy else run
+        _show(told, by, top, plot, fmt, changes=changes, redundancy=redundancy)
+        say_failed(run)
+    finish_run(run, damage=bool(run.damage))
+
+
+class _Wasted:
+    """What the memories no longer need, of users whose damage another run has counted."""
+
+    def __init__(self, run: Any, wasted: Any) -> None:
+        self.damage = run.damage
+        self.redundancy = wasted.redundancy
+
+
+ONE_BY_ONE = ("id", "field")
+"""Keys for which many small tables are too large to keep apart."""
+
+
+def _show(
+    growth: Any, by: str, top: int | None, plot: Path | None, fmt: str, *, changes: bool, redundancy: bool
+) -> None:
+    if changes:
+        result = growth.changes()
+        _show_changes(result, fmt)
+    elif redundancy:
+        result = growth.redundancy()
+        _show_redundancy(result, fmt)
+    else:
+        result = _attributed(growth, by, top, fmt)
+    write_plot(result, plot)
+    say_damage(growth.damage)
 
 
 def _attributed(growth: Any, by: str, top: int | None, fmt: str) -> Any:

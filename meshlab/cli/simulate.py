@@ -9,7 +9,7 @@ import click
 
 from meshlab.cli.figure import plot_option, write_plot
 from meshlab.cli.findings import say_damage
-from meshlab.cli.jobs import executor, jobs_option
+from meshlab.cli.jobs import crew, jobs_option
 from meshlab.cli.output import Settings, arrow_rows, finish, format_option, say, write_rows
 from meshlab.cli.units import Size, Span, with_sizes
 
@@ -76,6 +76,7 @@ def command(
     everything: bool,
     plot: Path | None,
     jobs: int,
+    dask: str | None,
     fmt: str,
 ) -> None:
     """Replay what UIDs (all users) did against checkpoint policies, and recommend one.
@@ -91,7 +92,7 @@ def command(
     """
     if replay is None:
         raise click.UsageError("--replay none: a longest replay is needed for a recommendation")
-    with executor(jobs) as pool:
+    with crew(jobs, dask) as pool:
         growth = settings.open().growth(uids or None, executor=pool)
         result = growth.simulate(policies, users=users, recalls=recalls, replay=replay)
         damage = growth.damage

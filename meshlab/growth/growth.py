@@ -96,7 +96,7 @@ class Growth:
 
     @cached_property
     def _read(self) -> Totals:
-        return self._together(_user_totals, TOTALS_SCHEMA)
+        return self._together(user_totals, TOTALS_SCHEMA)
 
     @cached_property
     def _fields(self) -> Totals:
@@ -136,7 +136,7 @@ class Growth:
         return f"<p>{html.escape(repr(self))}</p>"
 
 
-def _user_totals(log: Log) -> Totals:
+def user_totals(log: Log) -> Totals:
     """The totals of one user, with those of deleted segments."""
     found = totals(log)
     return found._replace(table=pa.concat_tables([found.table, ledger_totals(log.root, log.uid)]))

@@ -69,7 +69,7 @@ class Events(Tabular):
     def segments(self) -> pa.Table:
         """What tiles each segment that was read to its end."""
         self._read()
-        return _joined([_segments(load) for load in self._loads], SEGMENT_SCHEMA)
+        return _joined([segments_of(load) for load in self._loads], SEGMENT_SCHEMA)
 
     @property
     def end(self) -> Cursor:
@@ -122,7 +122,8 @@ class Events(Tabular):
         return f"{rows}{len(self.schema)} columns{told}"
 
 
-def _segments(load: Load) -> pa.Table:
+def segments_of(load: Load) -> pa.Table:
+    """What tiles each segment that a load has read to its end, in ``SEGMENT_SCHEMA``."""
     tallies: dict[str, Tally] = {}
     for part in load.report.parts:
         tally = part.tally

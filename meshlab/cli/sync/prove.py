@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from meshlab.cli.jobs import fleet, jobs_option, say_failed, workers
 from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, flush, format_option, say, write_rows
 from meshlab.cli.sync.options import (
     chosen,
@@ -25,9 +28,18 @@ COLUMNS = ("uid", "outcome", "image", "records", "bytes", "compared", "state_has
 @uids_argument
 @remote_option
 @click.option("--image", metavar="SHA256", help="Prove this image (its first digits will do) instead of the newest.")
+@jobs_option
 @format_option
 @click.pass_obj
-def command(settings: Settings, uids: tuple[str, ...], url: str, image: str | None, fmt: str) -> None:
+def command(
+    settings: Settings,
+    uids: tuple[str, ...],
+    url: str,
+    image: str | None,
+    jobs: int,
+    dask: str | None,
+    fmt: str,
+) -> None:
     """Restore each UID, or all users of the bucket, to scratch, replay, and compare state hashes.
 
     The records of the newest checkpoint are compared with what it said when it was made,
@@ -39,7 +51,16 @@ def command(settings: Settings, uids: tuple[str, ...], url: str, image: str | No
       meshlab sync prove --remote s3://backups/mesh ann
     """
     give_way()
-    report = opened(settings, url).prove(chosen(uids), image=image)
+    with workers(jobs, dask) as hands:
+        if hands is not None and image is not None:
+            raise click.UsageError("--image is of one user: leave out --jobs and --dask")
+        ships = fleet(settings, hands)
+        proofs = None if ships is None else ships.prove(_of_bucket(settings, url, uids), remote=url)
+    if proofs is None:
+        report = opened(settings, url).prove(chosen(uids), image=image)
+    else:
+        report = _report(url, proofs)
+        say_failed(proofs)
     if fmt == "json":
         write_report(report)
     else:
@@ -54,5 +75,30 @@ def command(settings: Settings, uids: tuple[str, ...], url: str, image: str | No
     counts = counts_of(report.users, "outcome")
     say_traffic(report, ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()) or "nothing to prove")
     flush()
-    code = ERROR if "failed" in counts else DAMAGE if "inconclusive" in counts or not counts else FINE
+    lost = proofs is not None and proofs.failed.num_rows
+    code = ERROR if "failed" in counts or lost else DAMAGE if "inconclusive" in counts or not counts else FINE
     raise click.exceptions.Exit(code)
+
+
+def _of_bucket(settings: Settings, url: str, uids: tuple[str, ...]) -> list[str]:
+    return chosen(uids) or opened(settings, url).users()
+
+
+def _report(url: str, run: Any) -> Any:
+    """The proofs of several workers as the report of one."""
+    from meshlab.remote.patience import Traffic
+    from meshlab.remote.prove import ProvedUser
+    from meshlab.remote.remote import Report
+
+    rows = [row for row in run.to_pylist() if row["ok"]]
+    users = [
+        ProvedUser(
+            hint=row["advice"],
+            compared=row["compared"].split(", ") if row["compared"] else [],
+            **{name: row[name] for name in ("uid", "outcome", "reason", "image", "state_hash", "records")},
+            **{name: row[name] for name in ("bytes", "seconds")},
+        )
+        for row in rows
+    ]
+    traffic = Traffic(**{name: sum(row[name] for row in rows) for name in Traffic._fields})
+    return Report(url=url, users=users, traffic=traffic, seconds=run.course.seconds)
