@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from meshlab.errors import DamageFound, SnapshotError, storage_errors
-from meshlab.remote.image import Image, home_of
+from meshlab.errors import SnapshotError, storage_errors
+from meshlab.remote.image import home_of
 from meshlab.replay import steadily
 from meshlab.snapshot.checkpoint import note_sizes, sync_pieces
 from meshlab.snapshot.manifest import (
@@ -21,7 +21,6 @@ from meshlab.snapshot.manifest import (
     LAYERS,
     MAGIC,
     RETAIN_DAYS,
-    Accepted,
     Manifest,
     current,
     digest_before,
@@ -30,20 +29,12 @@ from meshlab.snapshot.manifest import (
     layer_path,
 )
 from meshlab.snapshot.ranges import undeleted
-from meshlab.tables.digests import DuckDigests
 from meshlab.tables.load import Piece
-from meshlab.wal.chain import ORIGIN, Cursor, resumed
 from meshlab.wal.files import Files, open_regular
-from meshlab.wal.lines import Reject, md5_digests
 from meshlab.wal.paths import SNAPSHOT, segment_day, segment_name
-from meshlab.wal.reader import Part, resolve, scan_segment, tail_run
-from meshlab.wal.verify import is_damage, last_gone
 
 Print = tuple[int, int, int, int]
 """What tells a file from the same file at another time: inode, size, and times of change."""
-
-FEW = 1 << 20
-"""Bytes below which sums are computed one by one."""
 
 
 class Local(NamedTuple):
@@ -81,18 +72,6 @@ class Local(NamedTuple):
     def home(self, name: str) -> str:
         """The name under which the blocks of a file stand in the bucket."""
         return home_of(name, self.generation)
-
-
-class Gained(NamedTuple):
-    """What the log of a user has beyond an image.
-
-    ``ends`` is how far each segment goes now, to the end of its last whole line or
-    frame; ``end`` where the chain stands there; ``accepted`` the damage that stops nobody.
-    """
-
-    ends: dict[str, int]
-    end: Cursor
-    accepted: list[Accepted]
 
 
 def prints(root: Path) -> dict[str, Print]:
@@ -190,65 +169,6 @@ def make_durable(local: Local, known: Mapping[str, int], files: Files) -> None:
         for folder in (local.root / HISTORY, local.root / LAYERS, local.root):
             if folder.is_dir():
                 files.sync_directory(folder)
-
-
-def read_gain(local: Local, image: Image | None, accept: Collection[str]) -> Gained:
-    """Check what the log has beyond an image: sums, chain, damage.
-
-    ``accept`` names damage as ``wal-20250707.log:1234``.  Raises ``DamageFound`` for any
-    that neither it, nor a checkpoint, nor an earlier push has accepted.
-    """
-    known = {} if image is None else {day: file.nbytes for day, file in image.segments.items()}
-    before = [] if image is None else image.accepted
-    cursor = ORIGIN if image is None else image.end
-    parts, days = [], sorted(day for day, size in local.sizes.items() if size > known.get(day, 0))
-    gone = _gone(local)
-    for day in days:
-        start, stop = known.get(day, 0), local.sizes[day]
-        part, cursor = _scan(local.root, day, start, stop, resumed(cursor, last_gone(gone, day)))
-        parts.append(part)
-    ends = dict(local.sizes)
-    if parts and (run := tail_run(parts[-1].rejects, ends[days[-1]])):
-        ends[days[-1]] = run[0].offset
-    if local.manifest is not None:
-        cursor = cursor._replace(effective=max(cursor.effective, local.manifest.effective))
-    return Gained(ends, cursor, before + _accept(local, resolve(parts), before, accept))
-
-
-def _gone(local: Local) -> dict[str, tuple[int, bytes]]:
-    """Segments that are not here any more, with the last frame each held."""
-    retired = local.manifest.retired if local.manifest is not None else []
-    return {one.segment: (one.seq, one.sum) for one in retired if one.segment not in local.sizes and one.seq}
-
-
-def _scan(root: Path, day: str, start: int, stop: int, cursor: Cursor) -> tuple[Part, Cursor]:
-    """What a range of a segment holds, and where the log stands behind it."""
-    digests = md5_digests if stop - start < FEW else DuckDigests()
-    scan = scan_segment(root, day, cursor, offset=start, stop=stop, digests=digests)
-    for _ in scan:
-        pass
-    return scan.part, scan.end
-
-
-def _accept(local: Local, rejects: list[Reject], before: list[Accepted], accept: Collection[str]) -> list[Accepted]:
-    """The damage somebody has accepted by now; raises ``DamageFound`` for any other."""
-    folded = local.manifest.accepted if local.manifest is not None else []
-    known = {one[:3] for one in (*folded, *before)}
-    damage = [one for one in rejects if is_damage(one) and (one.segment, one.offset, one.nbytes) not in known]
-    named = {f"{segment_name(one.segment)}:{one.offset}": one for one in damage}
-    if refused := {place: one for place, one in named.items() if place not in accept}:
-        shown = "; ".join(f"{place}: {one.kind}, {one.reason}" for place, one in list(refused.items())[:_SHOWN])
-        more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        options = " ".join(f"--accept {place}" for place in list(refused)[:_SHOWN])
-        raise DamageFound(
-            f"{local.root}: damage that would go into the bucket: {shown}{more}",
-            hint=f"look at it with 'meshlab verify'; to push those bytes as they are: {options}",
-            places=list(refused),
-        )
-    return [Accepted(one.segment, one.offset, one.nbytes, one.kind, one.reason) for one in damage]
-
-
-_SHOWN = 5
 
 
 def ending(root: Path, day: str, stop: int) -> bytes:

@@ -22,6 +22,7 @@ import msgspec
 from meshlab.errors import MeshlabError, SnapshotError, StorageError, storage_errors
 from meshlab.remote import notes
 from meshlab.remote.blocks import cuts, requests_for, staying
+from meshlab.remote.check import FEW, Gained, read_gain
 from meshlab.remote.image import (
     BLOCK,
     Block,
@@ -35,15 +36,12 @@ from meshlab.remote.image import (
 )
 from meshlab.remote.line import AHEAD, FOLLOWED, NONE, Head, Images, list_images, standing, true_heads
 from meshlab.remote.local import (
-    FEW,
-    Gained,
     Local,
     Print,
     ending,
     look,
     make_durable,
     prints,
-    read_gain,
     snapshot_digest,
 )
 from meshlab.remote.notes import Note, Notes

@@ -32,6 +32,8 @@ _ENVIRONMENT = {
     "session_token": ("AWS_SESSION_TOKEN",),
 }
 _IN_URL = ("endpoint", "region")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-f:.]+", re.ASCII | re.IGNORECASE)
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _REFUSALS = {"NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidBucketName"}
@@ -55,7 +57,7 @@ def parse_url(url: str) -> Place:
     parts = urlsplit(url)
     given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     unknown = sorted(given.keys() - set(_IN_URL))
-    if not parts.netloc or "@" in parts.netloc or parts.fragment:
+    if not _BUCKET.fullmatch(parts.netloc) or parts.fragment:
         raise RemoteRefused(f"{url!r} names no bucket", hint="write s3://BUCKET/PREFIX; keys come from the environment")
     if unknown:
         raise RemoteRefused(f"{url!r}: there is no setting {unknown[0]!r}", hint=f"possible are {', '.join(_IN_URL)}")
@@ -69,8 +71,26 @@ def parse_url(url: str) -> Place:
             f"{url!r}: there are no access keys in the environment",
             hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; nobody else is asked for keys",
         )
+    endpoint = given.get("endpoint", found.get("endpoint", "https://"))
+    if not _is_server(endpoint):
+        raise RemoteRefused(f"{endpoint!r} is no address of a server", hint="an endpoint is http(s)://HOST:PORT")
     path = parts.path.strip("/")
     return Place(parts.netloc, f"{path}/" if path else "", {"region": "us-east-1", **found, **given})
+
+
+def _is_server(endpoint: str) -> bool:
+    """Whether the client can ask there; of an address it cannot read it dies instead of raising.
+
+    >>> [_is_server(text) for text in ("http://127.0.0.1:9000", "https://", "minio:9000", "http://a b", "http://a:b")]
+    [True, True, False, False, False]
+    """
+    if endpoint == "https://":  # that of Amazon, which the client knows
+        return True
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme in ("http", "https") and bool(_HOST.fullmatch(parts.hostname or "")) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class S3Bucket:

@@ -12,7 +12,7 @@ from meshlab.remote.image import Image
 from meshlab.remote.line import Head, Images, true_heads
 from meshlab.remote.notes import Notes
 from meshlab.remote.patience import PatientBucket
-from meshlab.times import SECOND
+from meshlab.times import SECOND, midnight
 from meshlab.wal.paths import segment_days, segment_size
 from meshlab.wal.writer import wall_clock
 
@@ -55,11 +55,12 @@ def lag_of(root: Path, image: Image | None, now: int) -> Lag:
     """What the log of a user has beyond an image, by names and sizes; ``now`` is in µs.
 
     A segment that is not in the image counts whole.  What waits came after the image was
-    made, so it has not waited longer than that.
+    made, so it has not waited longer than that; without one, not longer than since the first day.
     """
     known = {} if image is None else {day: file.nbytes for day, file in image.segments.items()}
-    waiting = sum(max(0, segment_size(root, day) - known.get(day, 0)) for day in segment_days(root))
-    since = 0 if image is None else image.looked_at
+    days = segment_days(root)
+    waiting = sum(max(0, segment_size(root, day) - known.get(day, 0)) for day in days)
+    since = image.looked_at if image is not None else midnight(days[0]) if days else 0
     return Lag(waiting, max(0, now - since) / SECOND if waiting and since else 0.0)
 
 

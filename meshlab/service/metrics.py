@@ -14,34 +14,20 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+from meshlab.service.measure import COUNTER, GAUGE, HISTOGRAM, Measure
+
 OTHER = "_other"
 """The ``user`` of everybody who is not on the list of users to tell apart."""
 
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _MANY = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0)
-
-
-class Measure(NamedTuple):
-    """One metric: its name, kind, what it tells, in which unit, under which labels.
-
-    ``per_user`` metrics have the label ``user`` too, when users are to be told apart.
-    """
-
-    name: str
-    kind: str
-    help: str
-    unit: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-    per_user: bool = False
 
 
 METRICS = (

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from meshlab.errors import MeshlabError
+from meshlab.errors import MeshlabError, StorageError
 from meshlab.remote.notes import Notes
 from meshlab.remote.prove import PROVED
 from meshlab.remote.push import BEHIND, FAILED, PUSHED, PushedUser
@@ -52,8 +52,8 @@ DEFAULTS = Options()
 class Metrics(NamedTuple):
     """Plain numbers for whoever watches the daemon.
 
-    ``lag_bytes`` and ``lag_seconds`` are what losing the disk would lose: the sum over all
-    users, and the longest wait.  ``users_…`` count users by what the last round found.
+    ``lag_bytes`` and ``lag_seconds`` are what losing the disk would lose of users whose last
+    push did not go through: the sum, and the longest wait.  ``users_…`` count users by what the last round found.
     ``last_push``, ``last_proven_restore`` (the newest proof that held) and
     ``oldest_proven_restore`` (that of the user who has waited longest) are seconds since
     1970, 0 for never.  What ends in ``_total`` only grows.
@@ -75,7 +75,10 @@ class Metrics(NamedTuple):
 
 
 class SyncDaemon:
-    """One store and its bucket.  ``stop`` may be called from a signal handler."""
+    """One store and its bucket.  ``stop`` may be called from a signal handler.
+
+    ``tell`` gets the numbers after every round, also of one that found the bucket out of reach.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class SyncDaemon:
         options: Options = DEFAULTS,
         *,
         logger: logging.Logger | None = None,
+        tell: Callable[[Metrics], object] | None = None,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,7 +100,7 @@ class SyncDaemon:
         self._notes: Notes | None = None
         self._budget = policy.full_bucket(options.prove_per_hour, steady()) if options.prove_per_hour else None
         self._logger = logger or logging.getLogger("meshlab.syncd")
-        self._now, self._steady = now, steady
+        self._now, self._steady, self._tell = now, steady, tell
         self._stop = threading.Event()
 
     def run(self, *, once: bool = False) -> bool:
@@ -110,6 +114,7 @@ class SyncDaemon:
                 while not self._stop.is_set():
                     began = self._steady()
                     self.round()
+                    self._tell_numbers()
                     if once:
                         break
                     self._stop.wait(max(0.0, began + self.options.interval - self._steady()))
@@ -142,10 +147,17 @@ class SyncDaemon:
         self._log("round", logging.DEBUG, users=len(ready), requests=asked.requests, seconds=round(report.seconds, 3))
         self._prove()
 
+    def _tell_numbers(self) -> None:
+        if self._tell is not None:
+            try:
+                self._tell(self.metrics())
+            except StorageError as error:
+                self._log("metrics failed", logging.WARNING, error=error.message, hint=error.hint)
+
     def metrics(self) -> Metrics:
         """The numbers as of now."""
-        notes, now = self._notes, self._now()
-        late = [uid for uid, user in self._last.items() if user.status in (FAILED, BEHIND)] if notes else []
+        notes, now, out = self._notes, self._now(), self._outage.failures > 0
+        late = [uid for uid, user in self._last.items() if out or user.status in (FAILED, BEHIND)] if notes else []
         lags = [lag for uid in late if (lag := self._lag(uid, now)) is not None]
         proofs = [notes.proof(uid) for uid in self._last] if notes else []
         moments = [0 if proof is None else proof.proved_at for proof in proofs]

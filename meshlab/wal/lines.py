@@ -105,8 +105,13 @@ def windows(data: Any, at: Any, width: int) -> Any:
 
 def word_at(rows: Any, column: int, word: bytes) -> Any:
     """Whether the eight bytes of ``word`` stand at a column of each row of a matrix."""
-    found = np.ascontiguousarray(rows[:, column : column + 8]).view("<u8").ravel()
-    return found == int.from_bytes(word, "little")
+    return _cells(rows, column, 8).view("<u8") == int.from_bytes(word, "little")
+
+
+def _cells(rows: Any, column: int, width: int) -> Any:
+    """A copy of ``width`` bytes at a column of each row; as items, which takes a quarter of the time of a slice."""
+    kind = f"V{width}"
+    return np.ndarray((len(rows),), kind, rows, column, rows.shape[1:]).copy() if len(rows) else np.zeros(0, kind)
 
 
 def padded(data: bytes) -> Any:
@@ -247,15 +252,13 @@ def _read_number(tail: Any, rows: Any, stop: Any, least: Any, name: bytes) -> tu
         at[active] -= 1
         scale *= 10
     before = np.maximum(at - len(name), 0)
-    named = np.ones(len(rows), bool)
-    for index, byte in enumerate(name):
-        named &= text[place + before + index] == byte
-    return value, before, named & (at < stop) & (at >= floor)
+    names = np.ndarray((len(text) - len(name) + 1,), f"S{len(name)}", text, 0, (1,)) if len(rows) else text
+    return value, before, (names[place + before] == name) & (at < stop) & (at >= floor)
 
 
 def _hex(rows: Any, column: int) -> Any:
     """Sixteen bytes of each row, as an ``S16`` array."""
-    return np.ascontiguousarray(rows[:, column : column + 16]).view("S16").ravel()
+    return _cells(rows, column, 16).view("S16")
 
 
 _HEX = np.array([int.from_bytes(b"%02x" % value, "little") for value in range(256)], "<u2")

@@ -210,7 +210,9 @@ class Writer:
                 raise WalPoisoned(self._failed.message)
             self._heal(lock, poison)
         with storage_errors("read the log in", self.root):
-            if self._end is None or hint is None or self._has_newer(hint.segment):
+            # First of all, for it lets go of a segment that is not the one of that name any more.
+            newer = self._has_newer(hint.segment if hint is not None else "")
+            if self._end is None or hint is None or newer:
                 return self._go_on(find_end(self.root, hint))
             end = LogEnd(hint.segment, hint.size, hint.seq, hint.sum, False, [], hint.segment)
             size = self._open_segment(hint.segment)

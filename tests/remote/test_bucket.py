@@ -182,3 +182,21 @@ def test_a_path_and_a_file_address_are_the_same_folder(tmp_path):
     (tmp_path / "a b").mkdir()
     open_bucket(str(tmp_path / "a b")).put(KEYS[0], b"x")
     assert open_bucket(f"file://{tmp_path}/a%20b").get(KEYS[0]) == b"x"
+
+
+@pytest.mark.parametrize("endpoint", ["notaurl", "minio:9000", "http://", "http://a b", "http://a:b", "ftp://a"])
+def test_an_endpoint_the_client_would_die_of_is_refused(monkeypatch, endpoint):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with pytest.raises(RemoteRefused, match="no address of a server"):
+        parse_url(f"s3://mesh?endpoint={endpoint}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(RemoteRefused, match="no address of a server"):
+        parse_url("s3://mesh")
+    assert parse_url("s3://mesh?endpoint=http://127.0.0.1:9000").settings["endpoint"] == "http://127.0.0.1:9000"
+
+
+@pytest.mark.parametrize("name", ["Bad_Bucket!", "a", "me@mesh", "a%20b", "-mesh"])
+def test_a_name_that_no_bucket_has_is_refused(name):
+    with pytest.raises(RemoteRefused, match="names no bucket"):
+        parse_url(f"s3://{name}/prefix")

@@ -1,12 +1,16 @@
 """Two machines that push one user are seen, told, and cost neither its data."""
 
 import os
+from contextlib import closing
 from itertools import count
+from pathlib import Path
 
 import pytest
 
+import meshlab
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.line import list_images
+from meshlab.wal.writer import Writer
 
 from .sites import Site, files_of, hash_of, insert, update
 
@@ -169,3 +173,25 @@ def test_foreign_names_below_the_images_are_no_images(site):
     site.remote.bucket.put("images/ann/00000009-xyz", b"hello")
     site.append(insert("m3"))
     assert site.push().number == 2
+
+
+def test_a_program_that_has_the_log_open_while_its_user_is_replaced_leaves_a_gap_that_shows(site, tmp_path):
+    """What it had acknowledged stands in the directory that was moved aside; the new log tells that it is missing."""
+    site.append(insert("pushed"))
+    site.push()
+    with closing(Writer(site.root, clock=lambda: site.now)) as writer:
+        writer.append(insert("since the push"))
+        user = site.pull(force=True)
+        assert user.status == "pulled"
+        writer.append(insert("after the pull"))
+    moved = meshlab.open(Path(user.replaced).parent)[Path(user.replaced).name]
+    assert moved.state(progress=False).get("since the push") is not None
+    here = meshlab.open(site.path)["ann"]
+    assert {record["id"] for record in here.state(progress=False).to_pylist()} == {
+        "m1",
+        "m2",
+        "pushed",
+        "after the pull",
+    }
+    assert [reject.kind for reject in here.verify(progress=False).damage] == ["chain-gap"]
+    assert site.push().kind == "DamageFound"

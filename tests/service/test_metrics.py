@@ -13,8 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 import meshlab
 from meshlab.growth.forecast import forecast
 from meshlab.service import survey as survey_module
-from meshlab.service.metrics import BY_NAME, COUNTER, GAUGE, HISTOGRAM, METRICS, Metrics
+from meshlab.service import syncd
+from meshlab.service.measure import COUNTER, GAUGE, HISTOGRAM
+from meshlab.service.metrics import BY_NAME, METRICS, Metrics
 from meshlab.service.survey import Survey, free_bytes
+from meshlab.service.textfile import SYNC_METRICS
+from meshlab.service.textfile import text as sync_text
 from meshlab.testing import build_log
 from meshlab.times import SECOND, midnight
 
@@ -101,6 +105,24 @@ def test_promtool_does_object_to_a_bad_name():
     assert run.returncode != 0
 
 
+SYNC = syncd.Metrics(*range(1, 1 + len(syncd.Metrics._fields)))
+
+
+def test_every_number_of_the_push_daemon_is_told_once():
+    families = list(text_string_to_metric_families(sync_text(SYNC)))
+    assert [f"{f.name}{'_total' * (f.type == 'counter')}" for f in families] == [m.name for m in SYNC_METRICS]
+    for family, measure in zip(families, SYNC_METRICS, strict=True):
+        assert (family.type, family.documentation) == (measure.kind, measure.help)
+        assert {tuple(sample.labels) for sample in family.samples} == {measure.labels}
+    assert sorted(sample.value for family in families for sample in family.samples) == sorted(SYNC)
+
+
+@needs_promtool
+def test_promtool_has_nothing_to_say_about_the_push_daemon():
+    run = subprocess.run([PROMTOOL, "check", "metrics"], input=sync_text(SYNC).encode(), capture_output=True)
+    assert (run.returncode, run.stderr) == (0, b"")
+
+
 def labels_of(measure):
     labels = (*measure.labels, *(["user"] if measure.per_user else []))
     return ", ".join(f"`{label}`" for label in labels) or "-"
@@ -109,7 +131,7 @@ def labels_of(measure):
 def test_the_page_lists_every_metric_with_its_kind_unit_and_help():
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
-    assert rows == [(m.name, m.kind, m.unit or "-", labels_of(m), m.help) for m in METRICS]
+    assert rows == [(m.name, m.kind, m.unit or "-", labels_of(m), m.help) for m in (*METRICS, *SYNC_METRICS)]
 
 
 def series_of(text):
@@ -120,7 +142,7 @@ def series_of(text):
 @pytest.mark.parametrize("name", ["alerts.yml", "dashboard.json"])
 def test_alerts_and_dashboard_ask_only_for_what_is_told(name):
     asked = series_of((MONITORING / name).read_text(encoding="utf-8"))
-    assert asked <= set(BY_NAME)
+    assert asked <= {*BY_NAME, *(measure.name for measure in SYNC_METRICS)}
     if name == "dashboard.json":
         assert set(BY_NAME) - asked <= {"meshlab_users", "meshlab_event_bytes_total", "meshlab_append_bytes_total",
                                         "meshlab_survey_seconds"}  # fmt: skip
@@ -240,7 +262,7 @@ def test_free_space_is_told_of_a_store_that_is_not_there_yet(tmp_path):
 
 
 def test_names_follow_the_rules_of_prometheus():
-    for measure in METRICS:
+    for measure in (*METRICS, *SYNC_METRICS):
         assert measure.name.endswith("_total") == (measure.kind == COUNTER)
         assert measure.kind in (COUNTER, GAUGE, HISTOGRAM)
         assert measure.buckets == tuple(sorted(measure.buckets))

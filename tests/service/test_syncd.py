@@ -11,8 +11,10 @@ from meshlab.errors import CheckpointBusy, RemoteUnavailable
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.patience import IMPATIENT
 from meshlab.remote.remote import Remote
+from meshlab.service import textfile
 from meshlab.service.checkpointd import daemon_lock
 from meshlab.service.syncd import LOCK, Options, SyncDaemon
+from meshlab.times import midnight
 
 START = 1_751_889_600.0
 
@@ -100,13 +102,17 @@ def test_a_user_who_fails_waits_longer_each_time_and_stops_nobody(watched, store
 def test_an_outage_is_waited_out_and_the_lag_grows_meanwhile(watched, make_user):
     watched.round()
     pushed = watched.daemon.metrics().last_push
+    assert watched.daemon.metrics()[:2] == (0, 0.0)
     watched.bucket.out = True
     make_user("ann")
     assert watched.round() == [("push failed", None)]
+    lag = watched.daemon.metrics()
+    assert (lag.lag_bytes > 0, lag.lag_seconds) == (True, 60.0)
     assert watched.round(1) == []
     assert watched.daemon.metrics().last_push == pushed == START + 60
     watched.bucket.out = False
     assert watched.round(3600) == [("push", "ann")]
+    assert watched.daemon.metrics()[:2] == (0, 0.0)
 
 
 def test_proofs_go_by_staleness_under_a_budget(store, make_user):
@@ -172,3 +178,28 @@ def test_it_ends_when_it_is_told_to(watched):
     thread.join(30)
     assert not thread.is_alive()
     assert watched.lines[-1][0] == "stopped"
+
+
+def test_the_numbers_are_told_after_every_round_and_a_file_that_cannot_be_written_stops_nothing(store, tmp_path):
+    path, watched = tmp_path / "sync.prom", Watched(store, prove_per_hour=None)
+    watched.daemon._tell = lambda metrics: textfile.write(path, metrics)
+    assert watched.daemon.run(once=True)
+    assert "meshlab_sync_users 2.0\n" in path.read_text()
+    assert [entry.name for entry in tmp_path.glob("*.prom*")] == ["sync.prom"]
+    watched.bucket.out = True
+    assert not watched.daemon.run(once=True)
+    path.unlink()
+    path.mkdir()
+    watched.lines.clear()
+    watched.daemon.run(once=True)
+    assert [event for event, _ in watched.lines] == ["started", "metrics failed", "stopped"]
+    assert not list(tmp_path.glob(".sync*"))
+
+
+def test_of_a_user_who_was_never_pushed_the_lag_is_since_the_first_day(store):
+    (log,) = (store / "ann").glob("wal-*.log")
+    log.write_bytes(b"no event\n" + log.read_bytes())
+    watched = Watched(store, prove_per_hour=None)
+    watched.round()
+    first = midnight(log.name[4:12]) / 1e6
+    assert watched.daemon.metrics().lag_seconds == max(0.0, watched.clock.now - first)

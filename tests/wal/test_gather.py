@@ -34,8 +34,10 @@ def _texts(seed: int) -> list[bytes]:
     return texts
 
 
-def test_long_texts_are_utf8_exactly_when_python_decodes_them(monkeypatch):
+@pytest.mark.parametrize("step", [1, 3, gather._STEP])
+def test_long_texts_are_utf8_exactly_when_python_decodes_them(monkeypatch, step):
     monkeypatch.setattr(gather, "_MANY", 0)
+    monkeypatch.setattr(gather, "_STEP", step)
     texts = _texts(seed=20250707)
     verdicts = [gather.is_utf8(memoryview(text)) for text in texts]
     assert verdicts == [_decodes(text) for text in texts]

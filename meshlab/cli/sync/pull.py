@@ -67,7 +67,7 @@ def command(
     say_errors(report.users)
     for user in report.users:
         if user.replaced:
-            say(f"{user.uid}: the directory that was there is {user.replaced}")
+            say(f"{user.uid}: the directory that was there is {user.replaced}; restart programs that had it open")
     if dry_run:
         say(f"would get {size_text(sum(user.bytes for user in report.users))}; nothing was changed")
     else:

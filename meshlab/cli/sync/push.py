@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,6 +47,12 @@ TABLE_COLUMNS = COLUMNS[:-2]
     help="With --watch: bytes per hour that proofs may read, or none.",
 )
 @click.option("--prove-every", type=Span(), default="1d", show_default=True, help="With --watch: age of a proof.")
+@click.option(
+    "--metrics-file",
+    metavar="FILE.prom",
+    type=click.Path(path_type=Path),
+    help="With --watch: write lag and proofs there every round, for node_exporter.",
+)
 @click.option("--verbose", is_flag=True, help="With --watch: log every round.")
 @format_option
 @click.pass_obj
@@ -82,6 +89,8 @@ def command(
         if uids or accept or dry_run:
             raise click.UsageError("--watch takes no UID, no --accept and no --dry-run: it pushes all users")
         _watch(remote, once, verbose, values)
+    if values["metrics_file"] is not None:
+        raise click.UsageError("--metrics-file goes with --watch")
     report = remote.push(chosen(uids), accept=accept, dry_run=dry_run)
     if fmt == "json":
         write_report(report)
@@ -127,8 +136,19 @@ def _watch(remote: Any, once: bool, verbose: bool, values: dict[str, Any]) -> No
         raise click.UsageError("--interval must be a span of time over 0")
     options = Options(values["interval"], values["prove_budget"], values["prove_every"] or 0.0)
     logger = json_logger("meshlab.syncd", sys.stderr, level=logging.DEBUG if verbose else logging.INFO)
-    daemon = SyncDaemon(remote, options, logger=logger)
+    daemon = SyncDaemon(remote, options, logger=logger, tell=_teller(values["metrics_file"]))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     well = daemon.run(once=once)
     raise click.exceptions.Exit(ERROR if once and not well else FINE)
+
+
+def _teller(path: Path | None) -> Any:
+    """What writes the numbers into a file, None without one."""
+    if path is None:
+        return None
+    from meshlab.service.textfile import write
+
+    if path.suffix != ".prom" or not path.parent.is_dir():
+        raise click.UsageError(f"--metrics-file {path}: must end in .prom and be in a directory that is there")
+    return lambda metrics: write(path, metrics)
