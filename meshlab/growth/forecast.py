@@ -77,7 +77,7 @@ far as it went) or ``forecast``.  ``bytes`` are those of the day, of a forecast 
 
 
 class Reach(NamedTuple):
-    """Days from now until a size is reached; None: not within ``FARTHEST`` days.
+    """Days from now until a size is reached, 0 when it was; None: not within ``FARTHEST`` days.
 
     ``low`` is when it may be reached at the earliest, ``high`` at the latest, between the
     same share of futures.
@@ -90,8 +90,10 @@ class Reach(NamedTuple):
     def __str__(self) -> str:
         if self.low is None:
             return f"not within {FARTHEST:,} days"
+        if self.high == 0:
+            return "passed already"
         ends = [f"{value:.0f}" if value is not None else f"over {FARTHEST:,}" for value in self]
-        return f"in {ends[1]} days ({ends[0]} to {ends[2]})"
+        return f"in {ends[1]} {'day' if ends[1] == '1' else 'days'} ({ends[0]} to {ends[2]})"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
