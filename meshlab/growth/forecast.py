@@ -18,7 +18,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -439,6 +439,9 @@ def _reach(sizes: Any, limit: int, size: int) -> Reach:
 # Rows
 
 
+_CALENDAR_END = date.max.toordinal() - date(1970, 1, 1).toordinal()
+
+
 def _date(number: int) -> date:
     return to_datetime(number * DAY).date()
 
@@ -455,15 +458,15 @@ def _past_rows(past: _Past, size: int) -> list[dict[str, Any]]:
 
 
 def _coming_rows(past: _Past, coming: Any, sizes: Any) -> list[dict[str, Any]]:
-    first = _date(past.first + len(past.whole))
+    first = past.first + len(past.whole)
     columns = {"bytes": np.median(coming, axis=0), "size": np.median(sizes, axis=0)}
     columns["low"], columns["high"] = _bounds(coming)
     columns["size_low"], columns["size_high"] = _bounds(sizes)
     return [
         {
-            "day": first + timedelta(days=at),
+            "day": _date(first + at),
             "kind": "forecast",
             **{name: float(column[at]) for name, column in columns.items()},
         }
-        for at in range(coming.shape[1])
+        for at in range(min(coming.shape[1], _CALENDAR_END - first + 1))
     ]

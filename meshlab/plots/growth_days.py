@@ -19,7 +19,18 @@ from matplotlib.ticker import MaxNLocator
 from meshlab.dialects import OPS
 from meshlab.growth.ledger import NO_EVENT
 from meshlab.plots.near import near
-from meshlab.plots.plot import CALENDAR, COLOURS, GREY, Plot, new_axes, of_users, say, set_time_axis, tell_below, unit_of
+from meshlab.plots.plot import (
+    CALENDAR,
+    COLOURS,
+    GREY,
+    Plot,
+    new_axes,
+    of_users,
+    say,
+    set_time_axis,
+    tell_below,
+    unit_of,
+)
 from meshlab.tables.totals import BLANKS, OPEN_TAIL, REJECTS
 from meshlab.times import midnight, to_datetime
 from meshlab.wording import counted, size_text

@@ -84,7 +84,15 @@ def _step(axes: Any, moment: Any, value: Any, known: Any, gone: Any, last: Any, 
     """A line from value to value that ends at a delete, else at the last moment, with markers where values are."""
     rows = np.flatnonzero(known | gone)
     value = np.where(known, value, np.nan)[rows]
-    axes.step([*moment[rows], last], [*value, value[-1]], where="post", linewidth=1.2, markersize=3, markevery=range(len(rows)), **style)
+    axes.step(
+        [*moment[rows], last],
+        [*value, value[-1]],
+        where="post",
+        linewidth=1.2,
+        markersize=3,
+        markevery=range(len(rows)),
+        **style,
+    )
 
 
 def _name_delete(axes: Any, moment: Any, *, late: bool) -> None:

@@ -84,7 +84,9 @@ def set_time_axis(axes: Axes, *, name: str = "effective time") -> None:
     """
     low, high = axes.get_xlim()
     if low < CALENDAR[0] or high > CALENDAR[1]:
-        low, high = axes.set_xlim(min(max(low, CALENDAR[0]), CALENDAR[1] - 1), max(min(high, CALENDAR[1]), CALENDAR[0] + 1))
+        low, high = axes.set_xlim(
+            min(max(low, CALENDAR[0]), CALENDAR[1] - 1), max(min(high, CALENDAR[1]), CALENDAR[0] + 1)
+        )
     span = (high - low) * DAY / SECOND
     axes.xaxis.set_major_locator(_Ticks(minticks=3, maxticks=7))
     form, told = next((form, told) for least, form, told in _TIME_FORMS if span >= least)

@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from meshlab.growth.policies import Policy
 from meshlab.growth.simulation import Simulation, unbeaten
-from meshlab.plots.names import place_names
-from meshlab.plots.plot import COLOURS, Plot, new_axes
+from meshlab.plots.names import Name, place_names
+from meshlab.plots.plot import COLOURS, Plot, new_axes, say
 from meshlab.wording import counted, size_text, span_text
 
 _GREY = "#999999"
@@ -53,32 +53,27 @@ def plot_policies(found: Simulation, policy: Policy | None = None) -> Plot:
 BEST, BEATEN, IDLE, SLOW, NEVER = "beaten by none", "beaten", "leaves users idle", "slow", "never checkpoints"
 """What kinds of policies there are."""
 
+_COLUMNS = pa.schema([("recommended", pa.bool_()), ("set", pa.bool_()), ("kind", pa.string())])
+"""What the data have beyond the table of the simulation."""
+
 
 def _with_kinds(found: Simulation, policy: Policy | None) -> pa.Table:
     """The table of a simulation, and in which way each policy is drawn."""
-    table, comparable = found.table, found.comparable
-    names = table["policy"].to_pylist()
-    best = np.zeros(len(names), bool)
-    rows = np.flatnonzero(comparable.to_numpy())
-    best[rows] = unbeaten(table.take(pa.array(rows)))
-    recommended = [name == str(found.recommended) for name in names]
-    fewest = min((row["idle_users"] for row in table.to_pylist() if row["checkpoints"]), default=0)
-    kinds = [
-        NEVER
-        if not row["checkpoints"]
-        else BEST
-        if first or is_best
-        else BEATEN
-        if compared
-        else IDLE
-        if row["idle_users"] > fewest
-        else SLOW
-        for row, first, is_best, compared in zip(table.to_pylist(), recommended, best, comparable.to_pylist())
-    ]
-    flags = {"recommended": recommended, "set": [name == str(policy) for name in names]}
-    for name, column in flags.items():
-        table = table.append_column(name, pa.array(column, pa.bool_()))
-    return table.append_column("kind", pa.array(kinds, pa.string()))
+    table = found.table
+    comparable = np.array(found.comparable.to_pylist(), bool)
+    idle, checkpoints = table["idle_users"].to_numpy(), table["checkpoints"].to_numpy()
+    best = np.zeros(table.num_rows, bool)
+    best[comparable] = unbeaten(table.filter(pa.array(comparable)))
+    names = np.array(table["policy"].to_pylist(), object)
+    recommended = names == str(found.recommended)
+    kinds = np.where(best | recommended, BEST, BEATEN).astype(object)
+    kinds[~comparable] = SLOW
+    kinds[~comparable & (idle > idle[checkpoints > 0].min(initial=idle.max(initial=0)))] = IDLE
+    kinds[checkpoints == 0] = NEVER
+    columns = {"recommended": recommended, "set": names == str(policy), "kind": kinds.tolist()}
+    for name, column in columns.items():
+        table = table.append_column(name, pa.array(column, _COLUMNS.field(name).type))
+    return table
 
 
 def _caption(data: pa.Table, shown: pa.Table) -> str:
@@ -118,6 +113,9 @@ def _draw(axes: Any, data: pa.Table, slow: str) -> None:
         _give_room(axes, rows)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9, frameon=False, borderaxespad=0)
         _name(axes, rows, [*best, *chosen], kinds[BEST])
+    else:
+        axes.minorticks_off()
+        say(axes, "no policy makes a checkpoint")
 
 
 def _scatter(axes: Any, rows: list[dict[str, Any]], name: str, **style: Any) -> None:
@@ -145,12 +143,16 @@ def _give_room(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 def _name(axes: Any, rows: list[dict[str, Any]], first: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
     """The names of the recommended policy and the one set, and of some others that no other beats."""
-    chosen = {row["policy"]: row for row in [*first, *others]}
+    chosen: dict[tuple[float, float], dict[str, Any]] = {}
+    for row in [*first, *others]:  # of policies that come to the same, the most important
+        chosen.setdefault(_point(row), row)
     names = [
-        (*_point(row), f"{row['policy']} ({span_text(row['worst_replay_seconds'])})", _style(row))
+        Name(_point(row), f"{row['policy']} ({span_text(row['worst_replay_seconds'])})", _style(row))
         for row in chosen.values()
     ]
-    place_names(axes, names, [_point(row) for row in rows], most=_MOST_NAMES, needed=len({row["policy"] for row in first}))
+    place_names(
+        axes, names, [_point(row) for row in rows], most=_MOST_NAMES, needed=len({_point(row) for row in first})
+    )
 
 
 def _point(row: dict[str, Any]) -> tuple[float, float]:
