@@ -17,7 +17,8 @@ from meshlab.wording import size_text
 def plot_growth_users(attribution: Attribution, most: int = 10) -> Plot:
     """Horizontal bars by user, the largest first, with their share and that of them and all above.
 
-    That of all others has no need of it.  Otherwise as ``plots.shares``.  Raises ``MeshlabError`` when ``most`` is below 1.
+    That of all others has no need of it.  Otherwise as
+    ``plots.shares``.  Raises ``MeshlabError`` when ``most`` is below 1.
     """
     data = attribution.top(most).table
     figure, axes = new_axes("user")

@@ -86,7 +86,9 @@ def _draw(axes: Any, mean: Any) -> None:
     largest = mean[known].max()
     divisor, unit = unit_of(largest, 1000)
     shown = np.ma.masked_invalid(mean / divisor)
-    mesh = axes.pcolormesh(shown, cmap=_SHADES, vmin=0, vmax=max(largest / divisor, 1e-9), edgecolor="#cccccc", lw=0.4)
+    mesh = axes.pcolormesh(
+        shown, cmap=_SHADES, vmin=_LEAST, vmax=max(largest / divisor, 1e-9), edgecolor="#cccccc", lw=0.4
+    )
     bar = axes.figure.colorbar(mesh, ax=axes, label=f"mean per hour ({unit})", pad=0.02)
     bar.outline.set(edgecolor="#cccccc", linewidth=0.4)
     told = [_NOTHING] * bool((mean[known] == 0).any()) + [_UNKNOWN] * (not known.all())
@@ -97,5 +99,8 @@ def _draw(axes: Any, mean: Any) -> None:
 
 _NOTHING, _UNKNOWN = "white: nothing was written", "hatched: no such hour yet"
 
-_SHADES = ListedColormap([(1.0, 1.0, 1.0), *colormaps["Blues"](np.linspace(0.12, 1.0, 255))[:, :3]])
-"""White for nothing, then from pale to dark."""
+_SHADES = ListedColormap(colormaps["Blues"](np.linspace(0.12, 1.0, 256))).with_extremes(under="white")
+"""From pale to dark; white below."""
+
+_LEAST = 1e-12
+"""More than nothing, in any unit."""

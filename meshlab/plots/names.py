@@ -42,7 +42,8 @@ def place_names(
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")  # names take no room: what was laid out stays
-    dots, taken = axes.transData.transform(np.array(points, float)), []
+    dots = axes.transData.transform(np.array(points, float))
+    taken: list[Bbox] = []
     for number, name in enumerate(names):
         if len(taken) == most:
             return

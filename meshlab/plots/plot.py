@@ -109,7 +109,8 @@ class _Ticks(AutoDateLocator):
     """Dates at even distances, as far as the calendar goes."""
 
     def viewlim_to_dt(self) -> Any:
-        return tuple(num2date(np.clip(sorted(self.axis.get_view_interval()), *CALENDAR)))
+        axis: Any = self.axis
+        return tuple(num2date(np.clip(sorted(axis.get_view_interval()), *CALENDAR)))
 
     def tick_values(self, vmin: Any, vmax: Any) -> Any:
         return [tick for tick in super().tick_values(vmin, vmax) if CALENDAR[0] <= tick <= CALENDAR[1]]

@@ -118,7 +118,7 @@ def _span_of_events(user: UserStore) -> list[datetime]:
 
 
 def _limits(known: list[datetime]) -> tuple[float, float]:
-    """The days since 1970 between which all is, as matplotlib counts them: the calendar's ends have room around them."""
+    """The first and last of all moments, in days as matplotlib counts them, which go on beyond the calendar."""
     low, high = date2num(min(known)), date2num(max(known))
     return (low, high) if low < high else (low - _HOUR, high + _HOUR)
 

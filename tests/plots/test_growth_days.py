@@ -119,6 +119,6 @@ def test_days_alone_are_one_bar_each_with_its_size():
     plot = attribute(TABLE, "day").plot()
     assert len(bars(plot)) == 10
     assert set(plot.data["op"].to_pylist()) == {EVENTS}
-    assert [text.get_text() for text in plot.figure.axes[0].texts][0].endswith("MB")
+    assert plot.figure.axes[0].texts[0].get_text().endswith("MB")
     assert "by op" not in plot.caption
     assert len(bars(attribute(TABLE, "op").plot())) == 30

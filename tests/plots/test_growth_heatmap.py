@@ -42,8 +42,8 @@ def test_hours_without_bytes_are_white_and_those_that_never_came_are_hatched():
     (told,) = [text.get_text() for text in plot.figure.axes[0].texts]
     assert told == "white: nothing was written; hatched: no such hour yet"
     mesh = plot.figure.axes[0].collections[-1]
-    white, pale, dark = mesh.get_cmap()(mesh.norm([0.0, 1.0, 500.0]))[:, :3].sum(axis=1)
-    assert white == 3 > pale > dark
+    white, pale, dark = mesh.get_cmap()(mesh.norm([0.0, 0.001, 500.0]))[:, :3].sum(axis=1)
+    assert white == 3 > pale + 0.1 > dark
     (unknown,) = [one for one in plot.figure.axes[0].collections if one.get_hatch()]
     assert unknown.get_facecolor()[0][:3].sum() < 3
 
@@ -65,8 +65,7 @@ def test_axes_and_colours_have_units():
 def test_colours_only_get_darker():
     (mesh,) = [one for one in plot_heatmap(hourly(168, 1)).figure.axes[0].collections if one.get_array() is not None]
     grey = mesh.get_cmap()(np.linspace(0, 1, 64))[:, :3] @ [0.2126, 0.7152, 0.0722]
-    assert (np.diff(grey) < 1e-9).all()
-    assert grey[0] > 0.99 and grey[-1] < 0.2
+    assert (np.diff(grey) < 0).all()
 
 
 @pytest.mark.parametrize("name", ["an empty store", "one event", "clocks decades apart", "rejects alone"])

@@ -53,7 +53,7 @@ def sized(*sizes):
 def test_the_bar_of_many_others_is_cut_and_says_so():
     plot = plot_growth_users(sized(*range(900, 700, -1)))
     bars = [bar.get_width() for bar in plot.figure.axes[0].patches]
-    assert texts(plot)[-1] == "151 kB  95 % (bar is cut)"
+    assert texts(plot)[-1] == "151 kB  94 % (bar is cut)"
     assert bars[0] == pytest.approx(900)
     assert bars[-1] == pytest.approx(990)
     assert plot.data["bytes"].to_pylist()[-1] == sum(range(701, 891))

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.text import Text
 
 import meshlab
 from meshlab.plots.days import plot_days
@@ -177,7 +178,7 @@ def test_names_of_lines_stand_behind_the_axes_and_within_their_height():
     plot = plot_life(at("2025-07-01", "2025-07-02").set_column(5, "stability", pa.array([0.5, 0.5])), "a")
     plot.to_png()
     axes = plot.figure.axes[0]
-    first, second = (text.get_window_extent() for text in axes.texts)
+    first, second = (Text.get_window_extent(text) for text in axes.texts)
     assert not first.overlaps(second)
     for box in (first, second):
         assert box.x0 > axes.bbox.x1

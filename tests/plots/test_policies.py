@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from meshlab.growth.policies import Policy
 from meshlab.growth.simulation import simulate
@@ -140,9 +141,9 @@ def test_policies_that_replay_too_slowly_are_not_compared(trace, found):
 
 def test_names_cover_neither_points_nor_each_other(found):
     plot = found.plot(Policy(events=1000))
-    plot.to_png()
+    plot.figure.draw_without_rendering()
     axes = plot.figure.axes[0]
-    boxes = [text.get_window_extent() for text in axes.texts]
+    boxes = [Text.get_window_extent(text) for text in axes.texts]
     dots = axes.transData.transform([point for group in points(plot).values() for point in group])
     assert not any(box.contains(*dot) for box in boxes for dot in dots)
     assert not any(box.overlaps(other) for at, box in enumerate(boxes) for other in boxes[:at])
