@@ -80,7 +80,8 @@ def new_axes(ylabel: str) -> tuple[Figure, Axes]:
 def set_time_axis(axes: Axes, *, name: str = "effective time") -> None:
     """Label the x axis with UTC dates, with hours below three days, with seconds below ten minutes.
 
-    Limits beyond the years 1 to 9999, that dates have, are drawn in.
+    What the ticks do not say of the date the label does.  Limits beyond the years 1 to 9999,
+    that dates have, are drawn in.
     """
     low, high = axes.get_xlim()
     if low < CALENDAR[0] or high > CALENDAR[1]:
@@ -91,7 +92,8 @@ def set_time_axis(axes: Axes, *, name: str = "effective time") -> None:
     axes.xaxis.set_major_locator(_Ticks(minticks=3, maxticks=7))
     form, told = next((form, told) for least, form, told in _TIME_FORMS if span >= least)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: num2date(x).isoformat(sep=" ")[form]))
-    axes.set_xlabel(f"{name} (UTC{told})")
+    since = f"; from {num2date(low).date()}" if told else ""
+    axes.set_xlabel(f"{name} (UTC{told}{since})")
 
 
 CALENDAR = date2num(np.array(["0001-01-01T00:00:01", "9999-12-31T23:59:59"], "datetime64[s]"))
