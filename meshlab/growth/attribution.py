@@ -89,7 +89,7 @@ class Attribution(Tabular):
         return Attribution(self.by, _with_shares(joined), self.totals)
 
     def plot(self) -> Plot:
-        """Days stacked by op; for users, hours, and other keys their own figures."""
+        """Days, for the op stacked by it; for users, hours, and other keys their own figures."""
         if self.by == "user":
             from meshlab.plots.growth_users import plot_growth_users
 
@@ -101,7 +101,7 @@ class Attribution(Tabular):
         if self.by in ("day", "op"):
             from meshlab.plots.growth_days import plot_growth_days
 
-            return plot_growth_days(self.totals)
+            return plot_growth_days(self.totals, by_op=self.by == "op")
         from meshlab.plots.shares import plot_shares
 
         return plot_shares(self)

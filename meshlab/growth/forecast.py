@@ -18,7 +18,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -77,7 +77,7 @@ far as it went) or ``forecast``.  ``bytes`` are those of the day, of a forecast 
 
 
 class Reach(NamedTuple):
-    """Days from now until a size is reached; None: not within ``FARTHEST`` days.
+    """Days from now until a size is reached, 0 when it was; None: not within ``FARTHEST`` days.
 
     ``low`` is when it may be reached at the earliest, ``high`` at the latest, between the
     same share of futures.
@@ -90,8 +90,10 @@ class Reach(NamedTuple):
     def __str__(self) -> str:
         if self.low is None:
             return f"not within {FARTHEST:,} days"
+        if self.high == 0:
+            return "passed already"
         ends = [f"{value:.0f}" if value is not None else f"over {FARTHEST:,}" for value in self]
-        return f"in {ends[1]} days ({ends[0]} to {ends[2]})"
+        return f"in {ends[1]} {'day' if ends[1] == '1' else 'days'} ({ends[0]} to {ends[2]})"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -437,6 +439,9 @@ def _reach(sizes: Any, limit: int, size: int) -> Reach:
 # Rows
 
 
+_CALENDAR_END = date.max.toordinal() - date(1970, 1, 1).toordinal()
+
+
 def _date(number: int) -> date:
     return to_datetime(number * DAY).date()
 
@@ -453,15 +458,15 @@ def _past_rows(past: _Past, size: int) -> list[dict[str, Any]]:
 
 
 def _coming_rows(past: _Past, coming: Any, sizes: Any) -> list[dict[str, Any]]:
-    first = _date(past.first + len(past.whole))
+    first = past.first + len(past.whole)
     columns = {"bytes": np.median(coming, axis=0), "size": np.median(sizes, axis=0)}
     columns["low"], columns["high"] = _bounds(coming)
     columns["size_low"], columns["size_high"] = _bounds(sizes)
     return [
         {
-            "day": first + timedelta(days=at),
+            "day": _date(first + at),
             "kind": "forecast",
             **{name: float(column[at]) for name, column in columns.items()},
         }
-        for at in range(coming.shape[1])
+        for at in range(min(coming.shape[1], _CALENDAR_END - first + 1))
     ]

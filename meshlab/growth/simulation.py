@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from meshlab.growth.calibration import costs
 from meshlab.growth.outcome import Case, Figures, UserOutcome, notes
@@ -107,6 +108,17 @@ class Simulation(Tabular):
         return [row for row in rows if row["idle_users"] == fewest]
 
     @property
+    def comparable(self) -> pa.ChunkedArray:
+        """For each row, whether the recommendation was chosen among it and others.
+
+        Those checkpoint every user, or as many as any policy does; where some of them keep
+        replay below the limit, they do too.
+        """
+        rows = self._eligible
+        chosen = [row for row in rows if row["worst_replay_seconds"] <= self.replay] or rows
+        return pc.is_in(self.table["policy"], pa.array([row["policy"] for row in chosen], pa.string()))
+
+    @property
     def recommendation(self) -> str:
         """One sentence: which policy to set, and why."""
         if self.recommended is None:
@@ -127,11 +139,11 @@ class Simulation(Tabular):
     def _policy(self, row: dict[str, Any]) -> Policy:
         return next(policy for policy in self.policies if str(policy) == row["policy"])
 
-    def plot(self) -> Plot:
-        """Bytes written against peak WAL: see ``plots.policies``."""
+    def plot(self, policy: Policy | None = None) -> Plot:
+        """Bytes written against peak WAL, with the ``policy`` that is set marked: see ``plots.policies``."""
         from meshlab.plots.policies import plot_policies
 
-        return plot_policies(self)
+        return plot_policies(self, policy)
 
     def __repr__(self) -> str:
         best = "nothing to recommend" if self.recommended is None else f"recommended {self.recommended}"
@@ -150,7 +162,7 @@ _SIZES = ("peak_wal_bytes", "peak_disk_bytes", "written_bytes")
 
 
 def _by_writing(row: dict[str, Any]) -> tuple[float, ...]:
-    return row["written_bytes"], row["peak_wal_bytes"], len(row["policy"])
+    return row["written_bytes"], row["peak_wal_bytes"], row["worst_replay_seconds"], len(row["policy"])
 
 
 def _by_replay(row: dict[str, Any]) -> tuple[float, ...]:
@@ -230,10 +242,10 @@ def _table(policies: Sequence[Policy], outcomes: Sequence[UserOutcome]) -> pa.Ta
         values = (str(policy), *limits.values(), *sums[:2], sums.idle, *sums[2:6], amplification, sums.replay, False)
         rows.append(dict(zip(SIMULATION_SCHEMA.names, values, strict=True)))
     table = pa.Table.from_pylist(rows, SIMULATION_SCHEMA)
-    return table.set_column(len(SIMULATION_SCHEMA) - 1, "pareto", pa.array(_unbeaten(table), pa.bool_()))
+    return table.set_column(len(SIMULATION_SCHEMA) - 1, "pareto", pa.array(unbeaten(table), pa.bool_()))
 
 
-def _unbeaten(table: pa.Table) -> Any:
+def unbeaten(table: pa.Table) -> Any:
     """Rows that no other row beats: nowhere worse and somewhere better; of equal ones the first."""
     points = np.stack([table[name].to_numpy() for name in OBJECTIVES], axis=1).reshape(-1, len(OBJECTIVES))
     nowhere_worse = (points[:, None] <= points[None]).all(axis=2)

@@ -19,25 +19,29 @@ import pyarrow.compute as pc
 from matplotlib.dates import date2num
 
 from meshlab.dialects import OPS
-from meshlab.plots.plot import COLOURS, Plot, new_axes, set_time_axis
+from meshlab.plots.near import near
+from meshlab.plots.plot import COLOURS, Plot, new_axes, set_time_axis, tell_below
 
 
 def plot_days(events: Any, *, users: Collection[str] | None = None, ops: Collection[str] = OPS) -> Plot:
     """Stacked bars: events per UTC day of their effective time, one colour per op.
 
     ``events`` is anything with an Arrow stream that has uid, op and effective_ts.
-    ``data`` has day, op and events.
+    Days far from the others are left out and told of, as ``plots.near`` has it.  ``data``
+    has day, op and events, of all days.
     """
     table = pa.table(events).select(["uid", "op", "effective_ts"])
     if users is not None:
         table = table.filter(pc.is_in(table["uid"].cast(pa.string()), pa.array(list(users), pa.string())))
     data = _counts(table, ops)
     figure, axes = new_axes("events per day")
-    _draw(axes, data, ops)
+    shown, note = near(data["day"].cast(pa.int32()).to_numpy())
+    _draw(axes, data.filter(pa.array(shown)), ops)
     set_time_axis(axes, name="day")
+    tell_below(figure, note)
     if data.num_rows:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, reverse=True)
-    return Plot(figure, data, "events per UTC day, by op")
+    return Plot(figure, data, "events per UTC day, by op" + (f"; {note}" if note else ""))
 
 
 def _counts(table: pa.Table, ops: Collection[str]) -> pa.Table:

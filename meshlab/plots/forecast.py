@@ -17,7 +17,7 @@ from matplotlib.dates import date2num
 from matplotlib.ticker import MaxNLocator
 
 from meshlab.growth.forecast import LEVEL, Forecast
-from meshlab.plots.plot import COLOURS, GREY, Plot, new_axes, say, set_time_axis, unit_of
+from meshlab.plots.plot import COLOURS, Plot, new_axes, say, set_time_axis, tell_below, unit_of
 from meshlab.wording import size_text
 
 _PAST, _COMING, _LIMIT = COLOURS[0], COLOURS[4], COLOURS[1]
@@ -114,7 +114,7 @@ def _draw_sizes(axes: Any, forecast: Forecast) -> None:
     if partial.num_rows:
         axes.plot(_days(partial), _column(partial, "size", divisor), "o", color=_PAST, mfc="white", markersize=5)
     _fan(axes, coming, divisor, ("size_low", "size", "size_high"))
-    axes.set_ylim(0, 1.15 * max(largest, forecast.limit if near else 0, 1) / divisor)
+    axes.set_ylim(0, 1.18 * max(largest, forecast.limit if near else 0, 1) / divisor)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, min_n_ticks=2))
     if data.num_rows:
         _draw_limit(axes, forecast, forecast.limit / divisor if near else None)
@@ -127,22 +127,17 @@ def _draw_sizes(axes: Any, forecast: Forecast) -> None:
 
 
 def _draw_limit(axes: Any, forecast: Forecast, level: float | None) -> None:
-    """The limit and the interval of days at which it is reached; words alone when it is far above."""
-    text = f"{size_text(forecast.limit)} {_when(forecast)}"
-    if level is None:
-        style: dict[str, Any] = {"transform": axes.transAxes, "va": "top"}
-        axes.text(0.01, 0.97, f"limit, far above: {text}", color=_LIMIT, fontsize=9, **style)
-        return
-    axes.axhline(level, color=_LIMIT, linewidth=1.2, linestyle=(0, (5, 2)))
-    axes.annotate(
-        f"limit: {text}",
-        (0.01, level),
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(0, 4),
-        textcoords="offset points",
-        color=_LIMIT,
-        fontsize=9,
-    )
+    """The limit and the interval of days at which it is reached; in the corner words alone when it is not near."""
+    passed = forecast.size >= forecast.limit
+    style: dict[str, Any] = {"color": _LIMIT, "fontsize": 9}
+    if level is not None:
+        axes.axhline(level, color=_LIMIT, linewidth=1.2, linestyle=(0, (5, 2)))
+    if level is None or passed:
+        far = "" if passed else "limit, far above: "
+        axes.text(0.01, 0.98, f"{far}{_when(forecast)}", transform=axes.transAxes, va="top", **style)
+    else:
+        place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+        axes.annotate(f"limit: {_when(forecast)}", (0.01, level), xytext=(0, 4), **place, **style)
     coming = _of(forecast.table, "forecast")
     if forecast.days is None or not forecast.days.low or not coming.num_rows:
         return
@@ -157,11 +152,12 @@ def _draw_limit(axes: Any, forecast: Forecast, level: float | None) -> None:
 
 def _when(forecast: Forecast) -> str:
     """When the limit is reached, in words."""
+    size = size_text(forecast.limit)
+    if forecast.size >= forecast.limit:
+        return f"limit {size} was passed"
     if forecast.days is None:
-        return "is reached nobody knows when"
-    return (
-        "is reached" if forecast.days.median == 0 else f"reached {forecast.days}".replace("reached not", "not reached")
-    )
+        return f"{size} is reached nobody knows when"
+    return f"{size} reached {forecast.days}".replace("reached not", "not reached")
 
 
 def _tell(axes: Any, forecast: Forecast) -> None:
@@ -169,5 +165,5 @@ def _tell(axes: Any, forecast: Forecast) -> None:
     text = "\n".join(forecast.notes)
     if not forecast.table.num_rows:
         say(axes, text or "nothing is known")
-    elif text:
-        axes.figure.supxlabel(text, x=0.01, ha="left", fontsize=9, color=GREY)
+    else:
+        tell_below(axes.figure, text)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
 
 from meshlab.dialects import OPS
 from meshlab.growth.series import Series
@@ -43,7 +45,8 @@ _HEIGHT = 3.2
 def plot_heatmap(totals: pa.Table, users: Collection[str] | None = None) -> Plot:
     """Squares: mean bytes of events by hour of day (UTC) and day of week of their effective time.
 
-    Hours that never came are hatched.  Of events far apart, by more than a month, only the
+    The more bytes the darker; where nothing was written it is white, and hours that never
+    came are grey and hatched.  Of events far apart, by more than a month, only the
     last are drawn, as ``growth.series`` tells; the caption says so.  ``totals`` are in
     ``TOTALS_SCHEMA``, ``data`` in ``DATA_SCHEMA``.
     """
@@ -79,23 +82,25 @@ def _draw(axes: Any, mean: Any) -> None:
     if not known.any():
         say(axes, "no event has a time")
         return
-    axes.fill_between([0, 24], 0, 7, facecolor="white", edgecolor="#cccccc", hatch="////", linewidth=0)
+    axes.fill_between([0, 24], 0, 7, facecolor="#e6e6e6", edgecolor="#aaaaaa", hatch="////", linewidth=0)
     largest = mean[known].max()
     divisor, unit = unit_of(largest, 1000)
     shown = np.ma.masked_invalid(mean / divisor)
     mesh = axes.pcolormesh(
-        shown, cmap="cividis_r", vmin=0, vmax=max(largest / divisor, 1e-9), edgecolor="white", lw=0.4
+        shown, cmap=_SHADES, vmin=_LEAST, vmax=max(largest / divisor, 1e-9), edgecolor="#cccccc", lw=0.4
     )
     bar = axes.figure.colorbar(mesh, ax=axes, label=f"mean per hour ({unit})", pad=0.02)
-    bar.outline.set_visible(False)
-    if not known.all():
-        axes.annotate(
-            "hatched: no such hour yet",
-            (1, 1),
-            xycoords="axes fraction",
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=9,
-            color=GREY,
-        )
+    bar.outline.set(edgecolor="#cccccc", linewidth=0.4)
+    told = [_NOTHING] * bool((mean[known] == 0).any()) + [_UNKNOWN] * (not known.all())
+    if told:
+        style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right"}
+        axes.annotate("; ".join(told), (1, 1), xytext=(0, 4), fontsize=9, color=GREY, **style)
+
+
+_NOTHING, _UNKNOWN = "white: nothing was written", "hatched: no such hour yet"
+
+_SHADES = ListedColormap(colormaps["Blues"](np.linspace(0.12, 1.0, 256))).with_extremes(under="white")
+"""From pale to dark; white below."""
+
+_LEAST = 1e-12
+"""More than nothing, in any unit."""

@@ -18,43 +18,81 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.plots.plot import COLOURS, Plot, label_ends, moments, new_axes, set_time_axis
+from meshlab.plots.near import near_moments
+from meshlab.plots.plot import (
+    COLOURS,
+    Plot,
+    frame_lines,
+    label_ends,
+    moments,
+    new_axes,
+    plain,
+    set_height,
+    set_time_axis,
+    tell_below,
+)
 
 FIELDS = ("amplitude", "stability")
 """Fields drawn unless others are named; neither has a unit."""
 
 _MARKERS = "osD^v"
-_AROUND = np.timedelta64(1, "h")
-"""What is drawn before and behind a life of one moment."""
+_LONGEST = 48
+"""Letters of an id in the title."""
 
 
 def plot_life(events: Any, id: str, *, fields: Sequence[str] = FIELDS) -> Plot:
-    """Steps with a marker at each event that gives a value; a delete is a dashed line.
+    """Steps with a marker at each event that gives a value, up to the last event; a delete is a dashed line.
 
     ``events`` is anything with an Arrow stream that has id, op, effective_ts and the
-    fields, in log order.  ``data`` has effective_ts, op and the fields.
+    fields, in log order.  Events far from the others are left out and told of, as
+    ``plots.near`` has it.  ``data`` has effective_ts, op and the fields, of all events.
     """
     table = pa.table(events)
     table = table.filter(pc.equal(table["id"], id)).select(["effective_ts", "op", *fields])
     figure, axes = new_axes(" and ".join(fields) + " (no unit)")
+    axes.set_title(f"memory {plain(id, _LONGEST)}", loc="left", fontsize=10)
+    shown, note = near_moments(moments(table["effective_ts"]))
+    _draw(axes, table.filter(pa.array(shown)), fields)
+    set_time_axis(axes)
+    tell_below(figure, note)
+    told = f"; {note}" if note else ""
+    return Plot(figure, table, f"{' and '.join(fields)} of one memory over effective time{told}")
+
+
+def _draw(axes: Any, table: pa.Table, fields: Sequence[str]) -> None:
     moment = moments(table["effective_ts"])
+    gone = pc.equal(table["op"].cast(pa.string()), "delete").to_numpy()
+    last = frame_lines(axes, moment)
     ends = []
     for index, name in enumerate(fields):
-        rows = np.flatnonzero(pc.is_valid(table[name]).to_numpy())
-        if len(rows):
-            value = table[name].take(pa.array(rows)).to_numpy()
-            style: dict[str, Any] = {"marker": _MARKERS[index % len(_MARKERS)], "markersize": 3, "linewidth": 1.2}
-            axes.step(moment[rows], value, where="post", color=COLOURS[index % len(COLOURS)], **style)
-            ends.append((moment[-1], value[-1], f"{name} {value[-1]:.3g}", COLOURS[index % len(COLOURS)]))
-    for row in np.flatnonzero(pc.equal(table["op"].cast(pa.string()), "delete").to_numpy()):
+        known = pc.is_valid(table[name]).to_numpy()
+        if known.any():
+            colour = COLOURS[index % len(COLOURS)]
+            value = table[name].to_numpy()
+            _step(axes, moment, value, known, gone, last, color=colour, marker=_MARKERS[index % len(_MARKERS)])
+            at = np.flatnonzero(known)[-1]
+            end = min((moment[row] for row in np.flatnonzero(gone) if row > at), default=last)
+            ends.append((end, value[at], f"{name} {value[at]:.3g}", colour))
+    for row in np.flatnonzero(gone):
         axes.axvline(moment[row], color="#555555", linestyle="--", linewidth=1)
-        _name_delete(axes, moment[row], late=moment[row] - moment[0] > moment[-1] - moment[row])
-    axes.set_ylim(bottom=0)
-    if len(moment) and moment[0] == moment[-1]:
-        axes.set_xlim(moment[0] - _AROUND, moment[0] + _AROUND)
+        _name_delete(axes, moment[row], late=moment[row] - moment.min() > last - moment[row])
+    set_height(axes)
     label_ends(axes, ends)
-    set_time_axis(axes)
-    return Plot(figure, table, f"{' and '.join(fields)} of one memory over effective time")
+
+
+def _step(axes: Any, moment: Any, value: Any, known: Any, gone: Any, last: Any, **style: Any) -> None:
+    """A line from value to value that ends at a delete, else at the last moment, with markers where values are."""
+    rows = np.flatnonzero(known | gone)
+    value = np.where(known, value, np.nan)[rows]
+    axes.step(
+        [*moment[rows], last],
+        [*value, value[-1]],
+        where="post",
+        linewidth=1.2,
+        markersize=3,
+        markevery=range(len(rows)),
+        **style,
+    )
 
 
 def _name_delete(axes: Any, moment: Any, *, late: bool) -> None:

@@ -18,12 +18,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.plots.plot import COLOURS, Plot, label_ends, moments, new_axes, plain, set_time_axis
+from meshlab.plots.near import near_moments
+from meshlab.plots.plot import (
+    COLOURS,
+    Plot,
+    frame_lines,
+    label_ends,
+    moments,
+    new_axes,
+    plain,
+    set_height,
+    set_time_axis,
+    tell_below,
+)
 from meshlab.records import FIELDS
 
 MOST_USERS = 6
 """Lines drawn when no users are named: those with the most events."""
 
+_TIME = "datetime64[us]"
 _SCHEMA = pa.schema([("uid", pa.string()), ("effective_ts", pa.timestamp("us", "UTC")), ("live", pa.int64())])
 
 
@@ -32,17 +45,20 @@ def plot_live(events: Any, *, users: Collection[str] | None = None) -> Plot:
 
     ``events`` is anything with an Arrow stream that has uid, id, op and effective_ts, in
     log order; when it has all fields of a record, an update that gives them all counts
-    as an insert, as in a replay.  A log over a snapshot counts from 0.  ``data`` has
-    uid, effective_ts and live.
+    as an insert, as in a replay.  A log over a snapshot counts from 0.  Lines go on to
+    the last moment of all; days far from the others are left out and told of, as
+    ``plots.near`` has it.  ``data`` has uid, effective_ts and live.
     """
     table = pa.table(events)
     chosen = _largest(table) if users is None else list(users)
     steps = {uid: _steps(table.filter(pc.equal(table["uid"].cast(pa.string()), uid))) for uid in chosen}
     figure, axes = new_axes("live memories")
-    _draw(axes, steps)
+    note = _draw(axes, steps)
     set_time_axis(axes)
+    tell_below(figure, note)
     data = pa.concat_tables([_SCHEMA.empty_table(), *[_table(uid, *step) for uid, step in steps.items()]])
-    return Plot(figure, data, "live memories per user over effective time")
+    told = f"; {note}" if note else ""
+    return Plot(figure, data, f"live memories per user over effective time{told}")
 
 
 def _largest(table: pa.Table) -> list[str]:
@@ -72,15 +88,24 @@ def _steps(table: pa.Table) -> tuple[Any, Any]:
     return moments(table["effective_ts"])[rows[turns]], np.cumsum(change)[turns]
 
 
-def _draw(axes: Any, steps: dict[str, tuple[Any, Any]]) -> None:
+def _draw(axes: Any, steps: dict[str, tuple[Any, Any]]) -> str:
+    """The lines and their names; what is said of moments that are not drawn."""
+    found = [moment for moment, _ in steps.values()]
+    shown, note = near_moments(np.concatenate([np.zeros(0, _TIME), *found]))
+    kept = np.split(shown, np.cumsum([len(moment) for moment in found])[:-1])
+    drawn = np.concatenate([np.zeros(0, _TIME), *(moment[rows] for moment, rows in zip(found, kept))])
+    last = frame_lines(axes, drawn)
     ends = []
-    for index, (uid, (moment, live)) in enumerate(steps.items()):
+    for index, ((uid, (moment, live)), rows) in enumerate(zip(steps.items(), kept)):
         colour = COLOURS[index % len(COLOURS)]
-        if len(moment):
-            axes.step(moment, live, where="post", color=colour, linewidth=1.6)
-            ends.append((moment[-1], live[-1], f"{plain(uid, 16)} {live[-1]:,}", colour))
-    axes.set_ylim(bottom=0)
+        if rows.any():
+            moment, live = np.append(moment[rows], last), live[rows]
+            axes.step(moment, np.append(live, live[-1]), where="post", color=colour, linewidth=1.6)
+            ends.append((last, live[-1], f"{plain(uid, 16)} {live[-1]:,}", colour))
+    set_height(axes)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     label_ends(axes, ends)
+    return note
 
 
 def _table(uid: str, moment: Any, live: Any) -> pa.Table:

@@ -26,14 +26,15 @@ _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 
 
 def plot_migration(report: Any) -> Plot:
-    """Bars per user: bytes read and written on the left, seconds on the right, longest first.
+    """Bars per user, in order of their ids: bytes read and written on the left, seconds on the right.
 
-    ``report`` is anything with an Arrow stream that has uid, bytes_read, bytes_written
-    and seconds: what a rehearsal or an apply gives.  ``data`` has those columns.
+    Of many users those who took longest are drawn.  ``report`` is anything with an Arrow
+    stream that has uid, bytes_read, bytes_written and seconds: what a rehearsal or an
+    apply gives.  ``data`` has those columns, of all users.
     """
     table = pa.table(report).select(["uid", "bytes_read", "bytes_written", "seconds"])
-    data = table.sort_by([("seconds", "descending"), ("uid", "ascending")])
-    shown = data.slice(0, _SHOWN)
+    data = table.sort_by("uid")
+    shown = data.sort_by([("seconds", "descending"), ("uid", "ascending")]).slice(0, _SHOWN).sort_by("uid")
     figure = Figure(figsize=(WIDTH, 1.2 + 0.36 * max(shown.num_rows, 2)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = np.arange(shown.num_rows)[::-1]
@@ -45,13 +46,14 @@ def plot_migration(report: Any) -> Plot:
     left.set_yticks(places, [_short(uid) for uid in shown["uid"].to_pylist()])
     left.set_xlabel(f"read and written ({unit})")
     right.set_xlabel("time (s)")
-    left.legend(frameon=False, loc="lower right")
+    left.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, borderaxespad=0)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    return Plot(figure, data, "bytes and seconds of a migration, by user")
+    more = f", the {_SHOWN} of {data.num_rows:,} that took longest" if data.num_rows > _SHOWN else ""
+    return Plot(figure, data, f"bytes and seconds of a migration, by user{more}")
 
 
 def _short(uid: str) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, num2date
+from matplotlib.dates import AutoDateLocator, date2num, num2date
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from meshlab.markup import short
 from meshlab.times import DAY, SECOND
@@ -77,39 +78,110 @@ def new_axes(ylabel: str) -> tuple[Figure, Axes]:
 
 
 def set_time_axis(axes: Axes, *, name: str = "effective time") -> None:
-    """Label the x axis with UTC dates, with hours below three days, with seconds below ten minutes."""
-    low, high = axes.get_xlim()
-    span = (high - low) * DAY / SECOND
-    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=7))
-    form, told = next((form, told) for least, form, told in _TIME_FORMS if span >= least)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: num2date(x).strftime(form)))
-    axes.set_xlabel(f"{name} (UTC{told})")
+    """Label the x axis with UTC dates, with hours below three days, with seconds below ten minutes.
 
+    What the ticks do not say of the date the label does.  Limits beyond the years 1 to 9999,
+    that dates have, are drawn in.
+    """
+    low, high = axes.get_xlim()
+    if low < CALENDAR[0] or high > CALENDAR[1]:
+        low, high = axes.set_xlim(
+            min(max(low, CALENDAR[0]), CALENDAR[1] - 1), max(min(high, CALENDAR[1]), CALENDAR[0] + 1)
+        )
+    span = (high - low) * DAY / SECOND
+    axes.xaxis.set_major_locator(_Ticks(minticks=3, maxticks=7))
+    form, told = next((form, told) for least, form, told in _TIME_FORMS if span >= least)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: num2date(x).isoformat(sep=" ")[form]))
+    since = f"; from {num2date(low).date()}" if told else ""
+    axes.set_xlabel(f"{name} (UTC{told}{since})")
+
+
+CALENDAR = date2num(np.array(["0001-01-01T00:00:01", "9999-12-31T23:59:59"], "datetime64[s]"))
+"""The dates that can be drawn, with a second for rounding."""
 
 _TIME_FORMS = (
-    (3 * DAY / SECOND, "%Y-%m-%d", ""),
-    (600, "%m-%d %H:%M", ", month-day and hour:minute"),
-    (0, "%H:%M:%S", ", hour:minute:second"),
+    (3 * DAY / SECOND, slice(0, 10), ""),
+    (600, slice(5, 16), ", month-day and hour:minute"),
+    (0, slice(11, 19), ", hour:minute:second"),
 )
-"""Spans in seconds from which on a form is used, and what is said of it."""
+"""Spans in seconds from which on a part of a moment is written, and what is said of it."""
 
 
-def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write the names of lines behind their ends, given as (x, y, name, colour), without overlap."""
-    low, high = axes.get_ylim()
-    floor = -np.inf
-    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
-        floor = max(y, floor)
+class _Ticks(AutoDateLocator):
+    """Dates at even distances, as far as the calendar goes."""
+
+    def viewlim_to_dt(self) -> Any:
+        axis: Any = self.axis
+        return tuple(num2date(np.clip(sorted(axis.get_view_interval()), *CALENDAR)))
+
+    def tick_values(self, vmin: Any, vmax: Any) -> Any:
+        return [tick for tick in super().tick_values(vmin, vmax) if CALENDAR[0] <= tick <= CALENDAR[1]]
+
+
+def frame_lines(axes: Axes, moments: Any) -> Any:
+    """Limits around lines over some moments (``datetime64[us]``), a minute where there is one; the last moment."""
+    if not len(moments):
+        return None
+    first, last = moments.min(), max(moments.max(), moments.min() + _MINUTE)
+    axes.set_xlim(first - (last - first) // 25, last + (last - first) // 100)
+    return last
+
+
+def set_height(axes: Axes) -> None:
+    """Let the y axis go from 0 to a little above what is drawn."""
+    top = axes.dataLim.y1
+    axes.set_ylim(0, 1.06 * top if 0 < top < np.inf else 1)
+
+
+_MINUTE = np.timedelta64(60_000_000, "us")
+
+
+def label_ends(axes: Axes, ends: list[tuple[Any, float, str, str]]) -> None:
+    """Write the names of lines, given as (x, y, name, colour), behind the axes, each joined to its end.
+
+    They stand beside their ends, or as near as they can without covering each other.
+    """
+    ends = sorted(ends, key=lambda end: end[1])
+    beside = axes.get_yaxis_transform() + ScaledTranslation(_LEADER, 0, axes.figure.dpi_scale_trans)
+    for (x, y, name, colour), place in zip(ends, _spread([y for _, y, *_ in ends], axes.get_ylim())):
         axes.annotate(
             name,
-            (x, floor),
-            xytext=(6, 0),
-            textcoords="offset points",
+            (x, y),
+            xytext=(1, place),
+            textcoords=beside,
             va="center",
             color=colour,
             annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
+            | {"relpos": (0, 0.5)},
         )
-        floor += _NEAREST * (high - low)
+
+
+_LEADER = 0.14
+"""Inches between the axes and a name."""
+
+
+def _spread(heights: list[float], limits: tuple[float, float]) -> list[float]:
+    """Rising heights moved apart, up where there is room and else down from the top.
+
+    >>> _spread([0.0, 0.0, 1.0], (0.0, 1.0)), _spread([1.0, 1.0], (0.0, 1.0))
+    ([0.0, 0.06, 1.0], [0.94, 1.0])
+    """
+    least = _NEAREST * (limits[1] - limits[0])
+    places = list(heights)
+    for at in range(1, len(places)):
+        places[at] = max(places[at], places[at - 1] + least)
+    ceiling = limits[1]
+    for at in reversed(range(len(places))):
+        places[at] = min(places[at], ceiling)
+        ceiling = places[at] - least
+    return places
+
+
+def tell_below(figure: Figure, text: str) -> None:
+    """Write a note below a figure, when there is one."""
+    if text:
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=9, color=GREY)
 
 
 def moments(column: pa.ChunkedArray) -> Any:

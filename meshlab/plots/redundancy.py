@@ -28,7 +28,7 @@ STEPS = {
     "superseded": ("superseded_bytes", "superseded\nlines"),
     "duplicates": ("duplicate_bytes", "contents\nsaid before"),
     "no effect": ("no_effect_bytes", "without\neffect"),
-    "no events": ("no_event_bytes", "no events"),
+    "no event": ("no_event_bytes", "no event"),
     "left": ("left_bytes", "left"),
 }
 """What is drawn, in order: column of the table, and its name below the bar."""

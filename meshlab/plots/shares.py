@@ -37,10 +37,6 @@ def plot_shares(attribution: Attribution, most: int = 15) -> Plot:
     return Plot(figure, data, f"{size_text(attribution.bytes)} on disk, by {attribution.by}")
 
 
-_LETTER = 0.02
-"""Width of a letter, as a share of the axes."""
-
-
 def percent(share: float) -> str:
     """A share in words.
 
@@ -53,37 +49,71 @@ def percent(share: float) -> str:
 
 
 def draw_bars(axes: Any, data: pa.Table, texts: list[str]) -> None:
-    """A bar for each row of an attribution, from above, with its text behind it."""
+    """A bar for each row of an attribution, from above, with its text behind it.
+
+    The x axis ends at the largest bar.  Where all others together are much more than any
+    row with a name, their bar is cut, which is drawn and said.
+    """
     axes.figure.set_figheight(max(1.6, 0.9 + 0.28 * data.num_rows))
     kept, gone = data["bytes"].to_numpy(), data["deleted_bytes"].to_numpy()
-    largest = (kept + gone).max(initial=0)
-    divisor, unit = unit_of(largest, 1000)
+    texts = [f"{text}, and {size_text(size)} deleted" if size else text for text, size in zip(texts, gone.tolist())]
+    end, cut = _end(data)
+    divisor, unit = unit_of(end, 1000)
+    scale = np.where(kept + gone > end, end / np.maximum(kept + gone, 1), 1.0) / divisor
+    _draw(axes, data, kept * scale, gone * scale)
+    for place, (text, tip) in enumerate(zip(texts, (kept + gone) * scale)):
+        axes.annotate(text, (tip, place), xytext=(5, 0), annotation_clip=False, **_BEHIND)
+    if cut:
+        _cut(axes, data.num_rows - 1)
+        axes.texts[-1].set_text(f"{texts[-1]} (bar is cut)")
+    axes.set_xlim(0, 1.01 * end / divisor or 1)
+    axes.set_xlabel(f"size ({unit})")
+    if not data.num_rows:
+        say(axes, "nothing is on disk")
+
+
+_BEHIND: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+_MUCH, _CUT = 1.5, 1.1
+"""How many times the largest bar with a name that of all others may be, and is drawn as when it is more."""
+
+
+def _end(data: pa.Table) -> tuple[float, bool]:
+    """The bytes that the longest bar stands for, and whether that of all others is cut there."""
+    size = pc.add(data["bytes"], data["deleted_bytes"]).to_numpy()
+    largest = float(size.max(initial=0))
+    if data.num_rows < 2 or not is_rest(data, data.num_rows - 1):
+        return largest, False
+    named = float(size[:-1].max())
+    return (_CUT * named, True) if named and size[-1] > _MUCH * named else (largest, False)
+
+
+def _cut(axes: Any, place: int) -> None:
+    """A gap through a bar, near its end."""
+    style: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "color": "white", "linewidth": 3}
+    for x in (0.93, 0.95):
+        axes.plot([x - 0.005, x + 0.005], [place + 0.45, place - 0.45], **style)
+
+
+def _draw(axes: Any, data: pa.Table, kept: Any, gone: Any) -> None:
+    """The bars themselves, of what is there and of what was deleted, and their names."""
     keys = data["key"].to_pylist()
-    colours = [GREY if key in NO_KEYS or _is_rest(data, place) else COLOURS[0] for place, key in enumerate(keys)]
+    colours = [GREY if key in NO_KEYS or is_rest(data, place) else COLOURS[0] for place, key in enumerate(keys)]
     places = np.arange(len(keys))
-    axes.barh(places, kept / divisor, height=0.7, color=colours)
+    axes.barh(places, kept, height=0.7, color=colours)
     if gone.any():
         pale = [(colour, 0.25) for colour in colours]
-        bars = axes.barh(places, gone / divisor, left=kept / divisor, height=0.7, color=pale, label="deleted by vacuum")
+        bars = axes.barh(places, gone, left=kept, height=0.7, color=pale, label="deleted by vacuum")
         for bar, colour in zip(bars, colours):
             bar.set(edgecolor=colour, linewidth=0.6 if bar.get_width() else 0)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=9, frameon=False, borderaxespad=0)
-    texts = [f"{text}, and {size_text(size)} deleted" if size else text for text, size in zip(texts, gone.tolist())]
-    ends = (kept + gone) / divisor
-    for place, end, text in zip(places, ends, texts):
-        axes.annotate(text, (end, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(places, [plain(key) for key in keys])
-    axes.set_xlim(0, max((end / (1 - min(_LETTER * len(text), 0.7)) for end, text in zip(ends, texts)), default=1) or 1)
-    axes.set_xlabel(f"size ({unit})")
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    if not keys:
-        say(axes, "nothing is on disk")
 
 
-def _is_rest(data: pa.Table, place: int) -> bool:
+def is_rest(data: pa.Table, place: int) -> bool:
     """Whether a row is the sum of all others: the last, with a name of its own."""
     last = place == data.num_rows - 1
     return last and bool(pc.match_substring_regex(data["key"][place], r"^\([\d,]+ others\)$").as_py())

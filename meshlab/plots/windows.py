@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def plot_windows(user: UserStore) -> Plot:
     if known:
         low, high = _limits(known)
         margin = (high - low) * _MARGIN
-        axes.set_xlim(date2num(low - margin), date2num(high + 2 * margin))
+        axes.set_xlim(low - margin, high + 2 * margin)
         _draw_stretches(axes, rows, low, high, margin)
         _draw_marks(axes, marks, usable)
         _tell(axes, reasons)
@@ -117,9 +117,13 @@ def _span_of_events(user: UserStore) -> list[datetime]:
     return [min(found), max(found)] if found else []
 
 
-def _limits(known: list[datetime]) -> tuple[datetime, datetime]:
-    low, high = min(known), max(known)
-    return (low, high) if low < high else (low - timedelta(hours=1), high + timedelta(hours=1))
+def _limits(known: list[datetime]) -> tuple[float, float]:
+    """The first and last of all moments, in days as matplotlib counts them, which go on beyond the calendar."""
+    low, high = date2num(min(known)), date2num(max(known))
+    return (low, high) if low < high else (low - _HOUR, high + _HOUR)
+
+
+_HOUR = 1 / 24
 
 
 # Drawing
@@ -133,25 +137,28 @@ def _lay_out(axes: Any, lines: int) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _draw_stretches(axes: Any, rows: list[dict[str, Any]], low: datetime, high: datetime, margin: timedelta) -> None:
+def _draw_stretches(axes: Any, rows: list[dict[str, Any]], low: float, high: float, margin: float) -> None:
     letters = iter(ascii_lowercase[:MOST_REASONS])
     for row in rows:
         if row["kind"] == WINDOW:
-            _bar(axes, row["start"] or low, row["end"] or high, color=COLOURS[0])
+            _bar(axes, _place(row["start"], low), _place(row["end"], high), color=COLOURS[0])
             if row["end"] is None:
                 style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "color": COLOURS[0]}
-                axes.annotate("now", (date2num(high), _BAR), xytext=(6, 0), **style)
+                axes.annotate("now", (high, _BAR), xytext=(6, 0), **style)
         elif row["kind"] == HOLE:
-            start = row["start"] or min(low, row["end"] - margin)
-            end = row["end"] or max(high, row["start"] + margin)
+            start, end = _place(row["start"], low), _place(row["end"], high)
+            start = start if row["start"] else min(low, end - margin)
+            end = end if row["end"] else max(high, start + margin)
             _bar(axes, start, end, facecolor="white", edgecolor=_GREY, hatch="////", linewidth=0.8)
-            middle = date2num(start + (end - start) / 2)
-            axes.text(middle, _BAR - 0.28, next(letters, "…"), ha="center", va="top", color=_GREY)
+            axes.text((start + end) / 2, _BAR - 0.28, next(letters, "…"), ha="center", va="top", color=_GREY)
 
 
-def _bar(axes: Any, start: datetime, end: datetime, **style: Any) -> None:
-    left = date2num(start)
-    axes.barh(_BAR, date2num(end) - left, left=left, height=0.4, **style)
+def _place(moment: datetime | None, otherwise: float) -> float:
+    return otherwise if moment is None else float(date2num(moment))
+
+
+def _bar(axes: Any, start: float, end: float, **style: Any) -> None:
+    axes.barh(_BAR, end - start, left=start, height=0.4, **style)
 
 
 def _tell(axes: Any, reasons: list[str]) -> None:

@@ -4,8 +4,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from meshlab.growth.attribution import attribute
 from meshlab.growth.ledger import NO_EVENT
-from meshlab.plots.growth_days import DATA_SCHEMA, KINDS, plot_growth_days
+from meshlab.plots.growth_days import DATA_SCHEMA, EVENTS, KINDS, plot_growth_days
 from meshlab.tables.totals import BLANKS, OPEN_TAIL, REJECTS, TOTALS_SCHEMA
 from meshlab.testing.rates import Rates, totals_of
 
@@ -89,3 +90,35 @@ def test_odd_totals_can_be_drawn(name):
 def test_days_stand_in_order_of_time():
     shuffled = pa.concat_tables([TABLE.slice(200), TABLE.slice(0, 200)])
     assert plot_growth_days(shuffled).data.equals(plot_growth_days(TABLE).data)
+
+
+def note(plot):
+    return plot.figure.get_supxlabel()
+
+
+def test_a_day_far_away_is_told_of_and_not_drawn():
+    table = pa.concat_tables([TABLE, rows(("19700101", "insert", 1, 900))])
+    plot = plot_growth_days(table)
+    assert note(plot) == "1 day far away, 1970-01-01, not shown"
+    assert note(plot) in plot.caption
+    assert plot.figure.axes[0].get_xlim() == plot_growth_days(TABLE).figure.axes[0].get_xlim()
+    assert pc.sum(plot.data["bytes"]).as_py() == pc.sum(table["bytes"]).as_py()
+    assert note(plot_growth_days(TABLE)) == ""
+
+
+@pytest.mark.parametrize("days", [("00010101",), ("99991231",), ("00010101", "99991231"), ("99991230", "99991231")])
+@pytest.mark.parametrize("others", [TABLE, TABLE.slice(0, 0)], ids=["with others", "alone"])
+@pytest.mark.parametrize("by_op", [True, False])
+def test_the_ends_of_the_calendar_can_be_drawn(days, others, by_op):
+    plot = plot_growth_days(pa.concat_tables([others, rows(*((day, "insert", 1, 9) for day in days))]), by_op=by_op)
+    assert plot.to_png().startswith(b"\x89PNG")
+    assert len(bars(plot)) == ((30 if by_op else 10) if others.num_rows else len(days))
+
+
+def test_days_alone_are_one_bar_each_with_its_size():
+    plot = attribute(TABLE, "day").plot()
+    assert len(bars(plot)) == 10
+    assert set(plot.data["op"].to_pylist()) == {EVENTS}
+    assert plot.figure.axes[0].texts[0].get_text().endswith("MB")
+    assert "by op" not in plot.caption
+    assert len(bars(attribute(TABLE, "op").plot())) == 30

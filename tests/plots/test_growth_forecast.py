@@ -6,7 +6,7 @@ import pytest
 from meshlab.growth.forecast import forecast
 from meshlab.plots.forecast import plot_forecast
 
-from ..growth.odd import ODD, traffic
+from ..growth.odd import ODD, at, rows, traffic
 
 MONTH = traffic(28)
 SIZE = forecast(MONTH).size
@@ -58,10 +58,25 @@ def test_the_limit_is_a_line_with_the_days_at_which_it_is_reached():
 
 @pytest.mark.parametrize(
     ("limit", "told"),
-    [(SIZE // 2, "is reached"), (10**11, "limit, far above: 100 GB not reached within 730 days")],
+    [(SIZE // 2, "limit 30 MB was passed"), (10**11, "limit, far above: 100 GB not reached within 730 days")],
 )
 def test_limits_behind_and_far_away_are_told(limit, told):
     assert told in words(plot_forecast(forecast(MONTH, limit=limit)))
+
+
+def test_a_limit_that_was_passed_is_told_in_the_corner_away_from_its_line():
+    lower = plot_forecast(forecast(MONTH, limit=10_000)).figure.axes[1]
+    (text,) = lower.texts
+    assert text.get_text() == "limit 10 kB was passed"
+    assert text.get_transform() == lower.transAxes
+    assert text.get_position()[1] > 0.9
+    assert "10 kB passed already" in repr(forecast(MONTH, limit=10_000))
+
+
+def test_the_end_of_the_calendar_ends_the_forecast_too():
+    found = forecast(rows((at(9999, 12, 30), "insert", 5, 900), (at(9999, 12, 31), "insert", 5, 900)))
+    assert "forecast" not in found.table["kind"].to_pylist()
+    assert plot_forecast(found).to_png().startswith(b"\x89PNG")
 
 
 def test_notes_stand_below():

@@ -37,6 +37,17 @@ def test_hours_that_never_came_are_no_zeros():
     assert not plot_heatmap(hourly(24 * 7, 1)).figure.axes[0].texts
 
 
+def test_hours_without_bytes_are_white_and_those_that_never_came_are_hatched():
+    plot = plot_heatmap(pa.concat_tables([hourly(24, 1), rows((at(2025, 7, 9, 5), "update", 1, 500))]))
+    (told,) = [text.get_text() for text in plot.figure.axes[0].texts]
+    assert told == "white: nothing was written; hatched: no such hour yet"
+    mesh = plot.figure.axes[0].collections[-1]
+    white, pale, dark = mesh.get_cmap()(mesh.norm([0.0, 0.001, 500.0]))[:, :3].sum(axis=1)
+    assert white == 3 > pale + 0.1 > dark
+    (unknown,) = [one for one in plot.figure.axes[0].collections if one.get_hatch()]
+    assert unknown.get_facecolor()[0][:3].sum() < 3
+
+
 def test_every_byte_of_an_event_is_in_the_data():
     table = totals_of(Rates(users=3, days=15), 1)
     plot = plot_heatmap(table)

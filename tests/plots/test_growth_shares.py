@@ -44,6 +44,29 @@ def test_users_beyond_the_most_are_one_grey_bar():
     assert sum(plot.data["share"].to_pylist()) == pytest.approx(1)
 
 
+def sized(*sizes):
+    """Bytes by user, of users with so many."""
+    table = [rows((at(2025), "insert", 1, size), uid=f"user-{number:03}") for number, size in enumerate(sizes)]
+    return attribute(pa.concat_tables(table), "user")
+
+
+def test_the_bar_of_many_others_is_cut_and_says_so():
+    plot = plot_growth_users(sized(*range(900, 700, -1)))
+    bars = [bar.get_width() for bar in plot.figure.axes[0].patches]
+    assert texts(plot)[-1] == "151 kB  94 % (bar is cut)"
+    assert bars[0] == pytest.approx(900)
+    assert bars[-1] == pytest.approx(990)
+    assert plot.data["bytes"].to_pylist()[-1] == sum(range(701, 891))
+    assert len(plot.figure.axes[0].lines) == 2
+
+
+def test_the_axis_ends_at_the_largest_bar():
+    for sizes in ((900, 300), range(900, 880, -1), (900, *[1] * 20)):
+        axes = plot_growth_users(sized(*sizes)).figure.axes[0]
+        assert axes.get_xlim()[1] < 1.05 * max(bar.get_width() for bar in axes.patches)
+    assert not axes.lines
+
+
 def test_an_id_that_looks_like_a_rest_is_none():
     table = pa.concat_tables(
         [rows((at(2025), "insert", 1, size), uid=uid) for uid, size in (("(2 others)", 900), ("b", 1))]

@@ -1,13 +1,16 @@
 """Figures hold the numbers they show, and the numbers are those of the log."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from matplotlib.text import Text
 
 import meshlab
 from meshlab.plots.days import plot_days
 from meshlab.plots.life import plot_life
 from meshlab.plots.live import MOST_USERS, plot_live
 from meshlab.plots.plot import COLOURS
+from meshlab.tables.schema import TIME
 from meshlab.testing import build_log, build_store
 
 ANN = [
@@ -120,3 +123,69 @@ def test_life_names_a_line_behind_its_last_event_and_a_delete_at_its_foot(store)
     assert all(x == np.datetime64(moments[-1].replace(tzinfo=None), "us") for x, _ in named.values())
     feet = [text.xy[1] for text in plot_life(store.events(), "b").figure.axes[0].texts if text.get_text() == "deleted"]
     assert feet == [0, 0]
+
+
+def at(*moments):
+    """Events of one memory of one user at some moments."""
+    count = len(moments)
+    return pa.table(
+        {
+            "uid": ["ann"] * count,
+            "id": ["a"] * count,
+            "op": ["insert"] + ["update"] * (count - 1),
+            "effective_ts": pa.array([np.datetime64(one, "us").astype(int) for one in moments]).cast(TIME),
+            "amplitude": [0.5] * count,
+            "stability": [0.8] * count,
+        }
+    )
+
+
+DRAW = pytest.mark.parametrize(
+    "draw", [plot_days, plot_live, lambda events: plot_life(events, "a")], ids=["days", "live", "life"]
+)
+
+
+@DRAW
+@pytest.mark.parametrize("far", ["0001-01-01", "1970-01-01", "9999-12-31T23:59:59.999999"])
+def test_moments_far_away_are_told_of_or_drawn_alone(draw, far):
+    near = [f"2025-07-{day:02}" for day in range(1, 9)]
+    assert is_png(draw(at(far)))
+    assert is_png(draw(at(far, near[0])))
+    plot = draw(at(*near, far) if far > "2026" else at(far, *near))
+    assert is_png(plot)
+    low, high = plot.figure.axes[0].get_xlim()
+    assert high - low < 10
+    if draw is not plot_live:
+        assert f"1 day far away, {far[:10]}, not shown" in plot.figure.get_supxlabel()
+        assert plot.figure.get_supxlabel() in plot.caption
+
+
+def test_life_names_the_memory_and_not_as_a_formula():
+    assert plot_life(at("2025-07-01"), "a").figure.axes[0].get_title(loc="left") == "memory a"
+    hostile = plot_life(at("2025-07-01"), "$x$\n" + 90 * "y")
+    assert hostile.figure.axes[0].get_title(loc="left").startswith(r"memory \$x\$\n")
+    assert is_png(hostile)
+
+
+def test_life_of_one_moment_is_a_minute_with_its_lines():
+    axes = plot_life(at("2025-07-01"), "a").figure.axes[0]
+    low, high = axes.get_xlim()
+    assert high - low < 2 / (24 * 60)
+    assert [len(line.get_xdata()) for line in axes.lines] == [2, 2]
+
+
+def test_names_of_lines_stand_behind_the_axes_and_within_their_height():
+    plot = plot_life(at("2025-07-01", "2025-07-02").set_column(5, "stability", pa.array([0.5, 0.5])), "a")
+    plot.to_png()
+    axes = plot.figure.axes[0]
+    first, second = (Text.get_window_extent(text) for text in axes.texts)
+    assert not first.overlaps(second)
+    for box in (first, second):
+        assert box.x0 > axes.bbox.x1
+        assert axes.bbox.y0 < (box.y0 + box.y1) / 2 <= axes.bbox.y1 + 1
+
+
+def test_lines_go_on_to_the_last_moment_of_all():
+    early, late = at("2025-07-01"), at("2025-07-05")
+    table = pa.concat_tables([early, late.set_column(0, "uid", pa.array(["bob"]))])
+    assert len({line.get_xdata()[-1] for line in plot_live(table).figure.axes[0].lines}) == 1

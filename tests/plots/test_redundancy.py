@@ -51,6 +51,7 @@ def test_the_axis_says_the_unit_and_every_bar_its_bytes(found):
     axes = plot.figure.axes[0]
     assert axes.get_ylabel() == "share of the log (%)"
     assert len([text for text in axes.texts if "B" in text.get_text()]) == len(STEPS)
+    assert [label.get_text() for label in axes.get_xticklabels()][-2] == "no event"
     assert is_png(plot)
 
 

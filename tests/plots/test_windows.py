@@ -128,3 +128,12 @@ def test_rows_and_axes_have_names_and_time_says_its_zone(user):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["restorable", "checkpoints"]
     assert "UTC" in axes.get_xlabel()
     assert plot.caption in repr(plot)
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+def test_the_ends_of_the_calendar_can_be_drawn(tmp_path, day):
+    user = meshlab.open(tmp_path)["ann"]
+    user.root.mkdir(parents=True)
+    line = f'{{"ts":"{day}T00:00:00Z","Insert":{{"id":"a"}}}}\n'
+    (user.root / segment_name(day.replace("-", ""))).write_text(line)
+    assert plot_windows(user).to_png().startswith(b"\x89PNG")
