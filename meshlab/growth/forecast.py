@@ -25,10 +25,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from meshlab.dialects import OPS
 from meshlab.errors import MeshlabError
+from meshlab.growth.past import Past
 from meshlab.tables.tabular import Tabular
-from meshlab.times import DAY, midnight, to_datetime
+from meshlab.times import DAY, to_datetime
 from meshlab.wording import counted, size_text
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ FARTHEST = 730
 
 SHOWN = 28
 """Days of the forecast in its table, unless told otherwise."""
-
-LONGEST_PAST = 120
-"""Days of the past that are looked at, the last."""
 
 _FUTURES = 400
 _LEAST_TREND = 7
@@ -171,7 +168,7 @@ def forecast(totals: pa.Table, *, limit: int = LIMIT, days: int = SHOWN) -> Fore
             hint=f"give 1 byte or more, 1 to {FARTHEST} days",
         )
     size = _size(totals)
-    past = _Past.of(totals)
+    past = Past.of(totals)
     if past is None:
         return _nothing(size, limit, ["nothing was written on a known day: no forecast"])
     if len(past.whole) < 2:
@@ -194,7 +191,7 @@ def forecast(totals: pa.Table, *, limit: int = LIMIT, days: int = SHOWN) -> Fore
 
 def reach(totals: pa.Table, *, limit: int) -> Reach | None:
     """When ``limit`` bytes are reached, as ``forecast`` has it; None when nobody knows.  Tries no past days."""
-    past = _Past.of(totals)
+    past = Past.of(totals)
     if past is None or len(past.whole) < 2:
         return None
     size = _size(totals)
@@ -206,7 +203,7 @@ def _size(totals: pa.Table) -> int:
     return pc.sum(totals["bytes"].filter(pc.invert(totals["deleted"]))).as_py() or 0
 
 
-def _coming(past: _Past, size: int) -> tuple[Any, Any]:
+def _coming(past: Past, size: int) -> tuple[Any, Any]:
     """Bytes of each coming day and the size at its end, a row per future."""
     coming = _Futures(past.whole, past.weekday).draw(FARTHEST)
     coming[:, 0] *= 1 - past.share  # the rest of a day that has begun: the size holds what came of it
@@ -220,7 +217,7 @@ def _nothing(size: int, limit: int, notes: list[str], rows: Sequence[dict[str, A
     return Forecast(table, size, limit, notes=tuple(notes))
 
 
-def _notes(past: _Past, tried: int) -> list[str]:
+def _notes(past: Past, tried: int) -> list[str]:
     count, notes = len(past.whole), []
     if count < _LEAST_TREND:
         notes.append(f"{counted(count, 'whole day')} of history: too few for a trend, taken as level")
@@ -231,81 +228,6 @@ def _notes(past: _Past, tried: int) -> list[str]:
     if not tried:
         notes.append("the bounds could not be tried on the past")
     return notes + past.gaps
-
-
-# The past
-
-
-class _Past(NamedTuple):
-    """Bytes of whole days in a row, oldest first, and of the one after them as far as it went.
-
-    ``first`` is the first day (since 1970); ``share`` of a usual day lies before the end of
-    the partial one, 0 when there is none; ``left_out`` counts other days with bytes.
-    """
-
-    first: int
-    whole: Any
-    partial: float
-    share: float
-    left_out: int
-
-    @property
-    def gaps(self) -> list[str]:
-        """What is to be said of days that play no part."""
-        told = f"{counted(self.left_out, 'day')} beyond a gap or more than {LONGEST_PAST} days back left out"
-        return [told] if self.left_out else []
-
-    @classmethod
-    def of(cls, totals: pa.Table) -> _Past | None:
-        """The last days with no gap of more than a month, more than one if there are such.
-
-        The last one is partial unless its last hour has bytes.
-        """
-        day = _days(totals)
-        if not len(day):
-            return None
-        nbytes = totals["bytes"].to_numpy()
-        known = np.unique(day)
-        stretches = np.split(known, np.flatnonzero(np.diff(known) > _LONGEST_GAP) + 1)
-        chosen = next((some for some in reversed(stretches) if len(some) > 1), stretches[-1])
-        last = int(chosen[-1])
-        first = max(int(chosen[0]), last - LONGEST_PAST)
-        kept = (day >= first) & (day <= last)
-        counts = np.bincount(day[kept] - first, nbytes[kept], last - first + 1)
-        share = _share_of_day(totals, day == last, kept & (day != last))
-        left_out = int(((known < first) | (known > last)).sum())
-        if share >= 1.0:
-            return cls(first, counts, 0.0, 0.0, left_out)
-        return cls(first, counts[:-1], float(counts[-1]), share, left_out)
-
-    @property
-    def weekday(self) -> int:
-        """The day of the week of the first day, from Monday."""
-        return (self.first + 3) % 7
-
-
-_LONGEST_GAP = 31
-
-
-def _days(totals: pa.Table) -> Any:
-    """The day of each row, since 1970: of its hour, else of its segment."""
-    segments = totals["day"].combine_chunks().dictionary_encode()
-    midnights = np.array([midnight(name) for name in segments.dictionary.to_pylist()], np.int64)
-    segment = midnights[segments.indices.to_numpy()] if len(midnights) else np.zeros(0, np.int64)
-    hour = totals["hour"].cast(pa.int64())
-    moment = np.where(pc.is_valid(hour).to_numpy(), pc.fill_null(hour, 0).to_numpy(), segment)
-    return moment // DAY
-
-
-def _share_of_day(totals: pa.Table, last: Any, before: Any) -> float:
-    """How much of a usual day lies before the end of the last hour of the last one; 1 when it is over."""
-    hours = pc.hour(totals["hour"])
-    end = pc.max(hours.filter(pa.array(last))).as_py()
-    if end is None or end == 23:
-        return 1.0
-    is_event = pc.is_in(totals["op"], pa.array(OPS)).to_numpy() & before & pc.is_valid(hours).to_numpy()
-    profile = np.bincount(pc.fill_null(hours, 0).to_numpy()[is_event], totals["bytes"].to_numpy()[is_event], 24)
-    return float(profile[: end + 1].sum() / profile.sum()) if profile.sum() else (end + 1) / 24
 
 
 # The futures
@@ -407,7 +329,7 @@ def _weekdays(off: Any, day: Any) -> Any:
 _ROWS = 64
 
 
-def _try_on_the_past(past: _Past) -> tuple[int, int]:
+def _try_on_the_past(past: Past) -> tuple[int, int]:
     """How many days of the last weeks lie between the bounds drawn a week before, and how many were tried."""
     covered = tried = 0
     for origin in range(len(past.whole) - 7, _LEAST_WEEKS - 1, -7)[:_TRIES]:
@@ -446,7 +368,7 @@ def _date(number: int) -> date:
     return to_datetime(number * DAY).date()
 
 
-def _past_rows(past: _Past, size: int) -> list[dict[str, Any]]:
+def _past_rows(past: Past, size: int) -> list[dict[str, Any]]:
     """The past, and the size at the end of each day had nothing been deleted."""
     days = [*past.whole.tolist(), *([past.partial] if past.share else [])]
     sizes = size - np.concatenate([np.cumsum(days[::-1])[::-1][1:], [0]])
@@ -457,7 +379,7 @@ def _past_rows(past: _Past, size: int) -> list[dict[str, Any]]:
     ]
 
 
-def _coming_rows(past: _Past, coming: Any, sizes: Any) -> list[dict[str, Any]]:
+def _coming_rows(past: Past, coming: Any, sizes: Any) -> list[dict[str, Any]]:
     first = past.first + len(past.whole)
     columns = {"bytes": np.median(coming, axis=0), "size": np.median(sizes, axis=0)}
     columns["low"], columns["high"] = _bounds(coming)

@@ -26,6 +26,7 @@ from meshlab.growth.simulation import simulate
 from meshlab.growth.sizes import Sizes, measured, records_of
 from meshlab.growth.trace import Trace, trace
 from meshlab.markup import headline
+from meshlab.plots.plot import Plot
 from meshlab.store import Store
 from meshlab.tables.load import Log
 from meshlab.tables.totals import FIELD_TOTALS_SCHEMA, TOTALS_SCHEMA, field_totals
@@ -221,12 +222,12 @@ class GrowthDashboard(Panel):
             tables = self._of_users(self._fields, lambda uid: field_totals(self._log(uid)).table)
             fields = self._of_days(pa.concat_tables([FIELD_TOTALS_SCHEMA.empty_table(), *tables]))
         found = attribute(self._of_days(self._chosen()), self.by.value, fields=fields)
-        self._show("attribution", f"By {self.by.value}", size_text(found.bytes), found)
+        self._show("attribution", f"By {self.by.value}", size_text(found.bytes), found.plot())
 
     def _draw_forecast(self) -> None:
         found = forecast(self._chosen(), limit=_round(self.limit.value))
         told = [sentence for sentence in found.sentences if sentence not in found.notes]  # which are in the figure
-        self._show("forecast", "Forecast", "; ".join(told), found)
+        self._show("forecast", "Forecast", "; ".join(told), found.plot())
 
     def _draw_simulation(self) -> None:
         traces = self._of_users(self._traces, lambda uid: trace(self._log(uid)))
@@ -243,11 +244,11 @@ class GrowthDashboard(Panel):
             f"{size_text(row['written_bytes'])}, peak WAL {size_text(row['peak_wal_bytes'])}, "
             f"worst replay {span_text(row['worst_replay_seconds'])}"
         )
-        self._show("simulation", "Policy", told, found)
+        self._show("simulation", "Policy", told, found.plot(policy))
         self.told["simulation"].value += line(found.recommendation)
 
-    def _show(self, name: str, what: str, told: str, found: Any) -> None:
-        png = found.plot().to_png()
+    def _show(self, name: str, what: str, told: str, plot: Plot) -> None:
+        png = plot.to_png()
         self.told[name].value = headline(what, told=told)
         put(self.figures[name], png)
 
