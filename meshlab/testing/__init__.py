@@ -16,11 +16,20 @@ small store and one folder for each named disaster, and is a command as well;
 """
 
 from meshlab.testing.builder import BuiltStore, build_benchmark_log, build_store
-from meshlab.testing.files import FailingFiles, Operation, PowerCut, RecordingFiles, WrappedFiles
+from meshlab.testing.files import (
+    AttemptedFiles,
+    FailingFiles,
+    Operation,
+    PowerCut,
+    RecordingFiles,
+    UnsyncedFiles,
+    WrappedFiles,
+)
 from meshlab.testing.forgetful import ForgetfulFiles
 from meshlab.testing.log import LogBuilder, build_log
 
 __all__ = [
+    "AttemptedFiles",
     "BuiltStore",
     "FailingFiles",
     "ForgetfulFiles",
@@ -28,6 +37,7 @@ __all__ = [
     "Operation",
     "PowerCut",
     "RecordingFiles",
+    "UnsyncedFiles",
     "WrappedFiles",
     "build_benchmark_log",
     "build_log",

@@ -7,8 +7,7 @@ import pytest
 
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.line import list_images
-
-from .sites import Site, files_of, hash_of, insert, update
+from scoreboard.sites import Site, files_of, hash_of, insert, update
 
 _numbers = count()
 

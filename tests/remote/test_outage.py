@@ -10,8 +10,7 @@ import pytest
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.patience import Patience
 from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut
-
-from .sites import DAY, Faulty, Site, copy_of, files_of, grow, hash_of, insert, restorable
+from scoreboard.sites import DAY, Faulty, Site, copy_of, files_of, grow, hash_of, insert, restorable
 
 EVERY = os.environ.get("MESHLAB_EVERY_OUTAGE") == "1"
 STEPS = 16 if EVERY else 5

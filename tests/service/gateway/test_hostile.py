@@ -9,9 +9,8 @@ import time
 import pytest
 
 from meshlab.wal.paths import check_uid, segment_day
-
-from .gate import request
-from .hostile import GOOD, hostile
+from scoreboard.gate import request
+from scoreboard.hostile import GOOD, hostile
 
 SEED = 20250707
 COUNT = 10_000 if os.environ.get("MESHLAB_EVERY_REQUEST") == "1" else 440
