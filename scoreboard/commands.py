@@ -102,7 +102,7 @@ def _feed(stdin: Any, events: list[Any]) -> None:
         pass  # it was killed
 
 
-def run(task: Task) -> Outcome:
+def run(task: Task) -> None:
     """Kill commands; a new store every few rounds."""
     rng, outcome, shell = Random(task.seed), Outcome(), None
     for number in range(task.count):
@@ -116,4 +116,3 @@ def run(task: Task) -> Outcome:
         outcome.notes[kind] += 1
         if len(outcome.failures) > before:
             shell = None
-    return outcome

@@ -9,7 +9,7 @@ from meshlab.events import Delete
 from meshlab.wal.paths import segment_days
 from meshlab.wal.reader import ORIGIN, resolve, scan_segment
 from meshlab.wal.writer import Writer
-from scoreboard.row import Outcome, Task
+from scoreboard.row import Task
 from scoreboard.twins import either, no_lock
 
 PROCESSES = 8
@@ -44,9 +44,9 @@ def payloads(root: Path) -> tuple[list[bytes], list[int], list[str]]:
     return found, seqs, [reject.kind for reject in resolve(parts)]
 
 
-def run(task: Task) -> Outcome:
+def run(task: Task) -> None:
     """Start them all, then read the log once."""
-    outcome, root, each = Outcome(), task.folder / "u", task.count // PROCESSES
+    outcome, root, each = task.outcome, task.folder / "u", task.count // PROCESSES
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pandas", "duckdb", "scoreboard.kills", "scoreboard.crowd"])
     crew = [context.Process(target=work, args=(root, name, each, task.broken)) for name in range(PROCESSES)]
@@ -65,4 +65,3 @@ def run(task: Task) -> Outcome:
             assert number == after[name], f"process {name}: {number} stands where {after[name]} should"
             after[name] += 1
         assert after == [each] * PROCESSES, "events are missing"
-    return outcome

@@ -13,7 +13,7 @@ from meshlab.snapshot import layers
 from meshlab.testing import LogBuilder
 from meshlab.testing.reading import read_log
 from meshlab.wal.paths import SNAPSHOT, segment_name
-from scoreboard.row import Outcome, Task
+from scoreboard.row import Task
 from scoreboard.stories import LONG, Shop, insert, update
 from scoreboard.twins import either, no_layer_sums, no_log_sums, no_manifest_sum
 
@@ -46,9 +46,9 @@ def chosen_bits(size: int, count: int, rng: Random) -> Any:
         left -= 8 * size
 
 
-def log_flips(task: Task) -> Outcome:
+def log_flips(task: Task) -> None:
     """Every flip leaves a reject or a finding, and invents no event."""
-    outcome, rng, log = Outcome(), Random(task.seed), small_log()
+    outcome, rng, log = task.outcome, Random(task.seed), small_log()
     root = log.write(task.folder / "u")
     original = {(row.seq, row.payload) for row in read_log(root).rows}
     sizes = {day: len(log.bytes(day)) for day in log.days()}
@@ -65,7 +65,6 @@ def log_flips(task: Task) -> Outcome:
                     assert events <= original, f"invented {events - original}"
                     outcome.notes["with an event lost, and told"] += events != original
                 flip(path, bit)
-    return outcome
 
 
 def checkpointed(folder: Path) -> Path:
@@ -88,9 +87,9 @@ def answer(root: Path) -> Any:
     return replay(root, "u", progress=False).to_arrow()
 
 
-def file_flips(task: Task, paths: list[Path], root: Path, twin: Any) -> Outcome:
+def file_flips(task: Task, paths: list[Path], root: Path, twin: Any) -> None:
     """Every flip is an error, or the answer is the right one."""
-    outcome, rng, right = Outcome(), Random(task.seed), answer(root)
+    outcome, rng, right = task.outcome, Random(task.seed), answer(root)
     total = sum(path.stat().st_size for path in paths)
     with either(task.broken, twin):
         for path in paths:
@@ -106,16 +105,15 @@ def file_flips(task: Task, paths: list[Path], root: Path, twin: Any) -> Outcome:
                         outcome.notes["right all the same"] += same
                         assert same, "a wrong answer without a word"
                 flip(path, bit)
-    return outcome
 
 
-def manifest_flips(task: Task) -> Outcome:
+def manifest_flips(task: Task) -> None:
     """Bits of ``snapshot.bin``."""
     root = checkpointed(task.folder)
-    return file_flips(task, [root / SNAPSHOT], root, no_manifest_sum)
+    file_flips(task, [root / SNAPSHOT], root, no_manifest_sum)
 
 
-def layer_flips(task: Task) -> Outcome:
+def layer_flips(task: Task) -> None:
     """Bits of all layers, of records and of contents."""
     root = checkpointed(task.folder)
-    return file_flips(task, sorted((root / "layers").iterdir()), root, no_layer_sums)
+    file_flips(task, sorted((root / "layers").iterdir()), root, no_layer_sums)

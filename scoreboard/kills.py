@@ -111,9 +111,8 @@ class Killer:
         process.start()
         its.close()
         said = [mine.recv()]
-        said += [
-            mine.recv() for _ in range(self.rng.choice((0, 0, 1, 2)) if kind not in ("checkpoint", "vacuum") else 0)
-        ]
+        more = 0 if kind in ("checkpoint", "vacuum") else self.rng.choice((0, 0, 1, 2))
+        said += [mine.recv() for _ in range(more)]
         time.sleep(self.rng.uniform(0, REACH[kind]))
         process.kill()
         said += drained(mine)
@@ -136,7 +135,7 @@ def drained(pipe: Connection) -> list[Any]:
     return said
 
 
-def run(task: Task) -> Outcome:
+def run(task: Task) -> None:
     """Kill forked processes; a new store every few rounds."""
     rng, outcome, killer = Random(task.seed), Outcome(), None
     for number in range(task.count):
@@ -150,4 +149,3 @@ def run(task: Task) -> Outcome:
         outcome.notes[kind] += 1
         if len(outcome.failures) > before:
             killer = None
-    return outcome

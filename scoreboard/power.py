@@ -16,7 +16,7 @@ from meshlab.wal.files import Files
 from meshlab.wal.frame import NO_SUM, write_frame
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.writer import Writer
-from scoreboard.row import Outcome, Task
+from scoreboard.row import Task
 from scoreboard.twins import LEFTOVERS, NoDirectorySync, NoFileSync
 
 NOON = midnight("20250707") + DAY // 2
@@ -96,9 +96,9 @@ def cut_off(folder: Path, seed: int, disk: ForgetfulFiles) -> bool:
     return bool(files.hits)
 
 
-def run(task: Task) -> Outcome:
+def run(task: Task) -> None:
     """Cut the power; the twins leave out the syncs of files, or those of directories."""
-    outcome = Outcome()
+    outcome = task.outcome
     for number in range(task.count):
         folder = task.folder / "round"
         folder.mkdir(parents=True)
@@ -106,4 +106,3 @@ def run(task: Task) -> Outcome:
         with outcome.round(f"cut {number}"):
             outcome.notes["in the middle of work"] += cut_off(folder, task.seed * 1_000_003 + number, disk)
         shutil.rmtree(folder)
-    return outcome

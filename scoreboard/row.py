@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+
+class Enough(Exception):
+    """Raised to end the run of a broken twin, which has to fail once."""
 
 
 @dataclass
@@ -25,6 +29,8 @@ class Outcome:
     checked: int = 0
     failures: list[str] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    once: bool = False
+    """Whether the first failure ends the run."""
 
     @contextmanager
     def round(self, label: object, count: int = 1) -> Iterator[None]:
@@ -35,6 +41,8 @@ class Outcome:
         except Exception as error:
             told = str(error).split("\n")[0][:200]
             self.failures.append(f"{label}: {type(error).__name__}: {told}")
+            if self.once:
+                raise Enough from None
 
     def add(self, other: Outcome) -> Outcome:
         """Both together."""
@@ -47,12 +55,16 @@ class Outcome:
 
 
 class Task(NamedTuple):
-    """What a run is told: how many rounds, the seed, a folder of its own, and whether the twin runs."""
+    """What a run is told: how many rounds, the seed, a folder of its own, and whether the twin runs.
+
+    It notes in ``outcome`` what comes of it.
+    """
 
     count: int
     seed: int
     folder: Path
-    broken: bool = False
+    broken: bool
+    outcome: Outcome
 
 
 class Row(NamedTuple):
@@ -64,15 +76,9 @@ class Row(NamedTuple):
 
     name: str
     promise: str
-    run: Callable[[Task], Outcome]
+    run: Callable[[Task], None]
     twin: str
     count: int
     quick: int
     control: int = 0
     parts: int = 1
-    options: dict[str, Any] = {}  # noqa: RUF012
-
-    def play(self, task: Task) -> Outcome:
-        """Run it."""
-        task.folder.mkdir(parents=True, exist_ok=True)
-        return self.run(task, **self.options)

@@ -91,10 +91,9 @@ class LockFile:
             return False
 
     def _prepare(self, size: int) -> None:
-        if size < _SIZE:
-            # Written in full, so that poison can be noted on a full disk.
-            if self._files.pwrite(self._fd, _NOTHING * 2, 0) < _SIZE:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._path))
+        # Written in full, so that poison can be noted on a full disk.
+        if size < _SIZE and self._files.pwrite(self._fd, _NOTHING * 2, 0) < _SIZE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._path))
         self._view = mmap.mmap(self._fd, _SIZE)
 
     def release(self) -> None:
