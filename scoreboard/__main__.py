@@ -23,18 +23,16 @@ def main() -> int:
     options = _options()
     rows = rows_of(options.only)
     counts = {row.name: _count(row, options) for row in rows}
-    results, began = [], time.monotonic()
+    results: list[Result] = []
+    began = time.monotonic()
     for result in run(rows, counts, options.seed, options.jobs):
-        results.append(result)
+        results = sorted([*results, result], key=lambda one: rows.index(one.row))
         _tell(result)
-    results.sort(key=lambda result: rows.index(result.row))
+        if options.out is not None:  # after each row: a board that is broken off has told something
+            command = " ".join(["python -m scoreboard", *sys.argv[1:]])
+            remark = _remark(results, time.monotonic() - began, options.jobs)
+            options.out.write_text(page(results, command, remark), "utf-8")
     _say(table([_short(result) for result in results], SHORT))
-    if options.out is not None:
-        command = " ".join(["python -m scoreboard", *sys.argv[1:]])
-        options.out.write_text(
-            page(results, command, _remark(results, time.monotonic() - began, options.jobs)), "utf-8"
-        )
-        _say(f"written: {options.out}")
     return int(not all(result.green for result in results))
 
 

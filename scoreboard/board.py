@@ -46,7 +46,8 @@ ROWS = [
         "acknowledges before it writes", 10_000, 6, control=8, parts=4),
     Row("commands", "SIGKILL of commands loses nothing acknowledged", commands.run,
         "what it writes stays in its memory", 500, 2, control=2, parts=2),
-    Row("power", "a power cut loses nothing acknowledged", power.run, "no fsync, no directory sync", 5_000, 40, parts=2),
+    Row("power", "a power cut loses nothing acknowledged", power.run,
+        "no fsync, no directory sync", 5_000, 40, parts=2),
     _points("append", f"crash and error at every operation of a first append: {SAFE}", points.Append,
             "no fsync", 20, errors=4),
     _points("rotate", f"... of appends that begin a day: {SAFE}", points.Rotate, "no directory sync", 20, errors=4),
@@ -131,7 +132,7 @@ def run(rows: list[Row], counts: dict[str, int], seed: int, jobs: int) -> Iterat
         waiting: dict[Future[tuple[Outcome, float]], tuple[str, bool]] = {}
         left: dict[str, int] = {}
         found = {row.name: [Outcome(), Outcome(), 0.0] for row in rows}
-        for row in rows:
+        for row in sorted(rows, key=lambda row: -row.parts):  # the long ones first
             shares = _shares(counts[row.name], row.parts)
             left[row.name] = len(shares) + 1
             for number, share in enumerate(shares):

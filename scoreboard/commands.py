@@ -17,7 +17,7 @@ import meshlab
 from meshlab.times import DAY, day_of
 from meshlab.wal.writer import Writer, wall_clock
 from scoreboard.kills import BATCH, UID, check, event
-from scoreboard.row import Outcome, Task
+from scoreboard.row import Task
 
 PACKAGE = Path(meshlab.__file__).parent.parent
 WEIGHTS = {"append": 4, "batch": 3, "rotate": 2, "checkpoint": 2, "vacuum": 1}
@@ -104,7 +104,7 @@ def _feed(stdin: Any, events: list[Any]) -> None:
 
 def run(task: Task) -> None:
     """Kill commands; a new store every few rounds."""
-    rng, outcome, shell = Random(task.seed), Outcome(), None
+    rng, outcome, shell = Random(task.seed), task.outcome, None
     for number in range(task.count):
         if shell is None or number % ROUNDS_PER_STORE == 0:
             shutil.rmtree(task.folder / "store", ignore_errors=True)

@@ -22,7 +22,7 @@ from meshlab.snapshot.checkpoint import checkpoint
 from meshlab.snapshot.vacuum import vacuum
 from meshlab.times import DAY, midnight
 from meshlab.wal.writer import Writer
-from scoreboard.row import Outcome, Task
+from scoreboard.row import Task
 
 UID = "u"
 START = midnight("20250701") + DAY // 2
@@ -137,7 +137,7 @@ def drained(pipe: Connection) -> list[Any]:
 
 def run(task: Task) -> None:
     """Kill forked processes; a new store every few rounds."""
-    rng, outcome, killer = Random(task.seed), Outcome(), None
+    rng, outcome, killer = Random(task.seed), task.outcome, None
     for number in range(task.count):
         if killer is None or number % ROUNDS_PER_STORE == 0:
             shutil.rmtree(task.folder / "store", ignore_errors=True)

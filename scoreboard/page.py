@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from scoreboard.board import EVERY, Result
 
 HEAD = ("row", "promise", "rounds", "seed", "seconds", "failures", "broken twin", "it fails", "verdict")
-ABOUT = """\
-# Scoreboard
-
-What the log promises, tried with faults. Each row is a check with a count and a seed, and has a *control*: the same check over a twin that is broken on purpose, which has to fail. A check that a broken twin passes proves nothing.
-
-"""
-LEGEND = """
-- *rounds*: how often the promise was tried: kills, power cuts, faults at a file operation, cuts, bits, events, requests, steps of a history. A round of *append* to *push* breaks an action off at one file operation, by a power cut or an error, looks, breaks the recovery off too, looks, and lets the next one end.
-- *seconds*: of one core, row and control together, on a machine shared with other work.
-- *verdict*: `holds` when no round failed and the control did.
-
-`python -m scoreboard --only NAME --seed N` runs one row again; `--scale 0.1` a tenth of each count; `--quick` what `make test` runs. The checks are in `scoreboard/`, one module each.
-"""
+ABOUT = (
+    "# Scoreboard\n\n"
+    "What the log promises, tried with faults. Each row is a check with a count and a seed, and has a *control*: "
+    "the same check over a twin that is broken on purpose, which has to fail. A check that a broken twin passes "
+    "proves nothing.\n\n"
+)
+LEGEND = (
+    "\n- *rounds*: how often the promise was tried: kills, power cuts, faults at a file operation, cuts, bits, "
+    "events, requests, steps of a history. A round of *append* to *push* breaks an action off at one file "
+    "operation, by a power cut or an error, looks, breaks the recovery off too, looks, and lets the next one end.\n"
+    "- *seed*: of the first process; a row that is spread over some gives each the next seed.\n"
+    "- *seconds*: by the clock, over all processes of the row, on a machine shared with other work.\n"
+    "- *it fails*: the round at which the control failed; it ends there.\n"
+    "- *verdict*: `holds` when no round failed and the control did.\n\n"
+    "`python -m scoreboard --only NAME --seed N` runs one row again, `--scale 0.1` a tenth of each count, "
+    "`--quick` what `make test` runs. The checks are in `scoreboard/`, one module each.\n"
+)
 
 
 def cells(result: Result) -> list[str]:
@@ -63,8 +67,10 @@ def page(results: Sequence[Result], command: str, remark: str) -> str:
 
 def shortfall(results: Sequence[Result]) -> list[str]:
     """Which rows were run with fewer rounds than the full board."""
-    return [
-        f"{result.row.name} {result.outcome.checked:,} of {result.row.count:,}"
-        for result in results
-        if result.row.count != EVERY and result.outcome.checked < result.row.count * 0.99
-    ]
+    short = []
+    for result in results:
+        checked, notes = result.outcome.checked, result.outcome.notes
+        full = notes["faults possible"] if result.row.count == EVERY else result.row.count
+        if checked < full * 0.99:
+            short.append(f"{result.row.name} {checked:,} of {full:,}")
+    return short

@@ -276,7 +276,7 @@ def run(task: Task, play: type[Play], twin: type[ForgetfulFiles] = NoDirectorySy
     many = _operations(play, template, task.folder / "place")
     rounds = _rounds(many, errors)
     some = sorted(rng.sample(range(len(rounds)), min(task.count, len(rounds))))
-    outcome.notes["operations"] = many
+    outcome.notes["operations"], outcome.notes["faults possible"] = many, len(rounds)
     for at, fault in (rounds[number] for number in some):
         disk = twin() if task.broken else ForgetfulFiles()
         with outcome.round(f"operation {at}, {fault}"):
