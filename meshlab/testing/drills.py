@@ -32,10 +32,11 @@ from meshlab.replay import replay
 from meshlab.snapshot import layers
 from meshlab.snapshot.checkpoint import CHECKPOINT_LOCK, checkpoint
 from meshlab.snapshot.hashing import state_hash
-from meshlab.snapshot.manifest import LAYERS, MAGIC, Manifest, current
+from meshlab.snapshot.manifest import LAYERS, Manifest, current
 from meshlab.tables.events import load_user
 from meshlab.testing.files import FailingFiles, PowerCut
 from meshlab.testing.forgetful import ForgetfulFiles
+from meshlab.testing.reading import has_sum
 from meshlab.wal.paths import LOCK, SNAPSHOT, existing_user, segment_days, segment_name, user_ids
 from meshlab.wal.verify import verify
 from meshlab.wal.writer import Writer
@@ -178,7 +179,7 @@ class _User:
         path = self.rng.choices(paths, [path.stat().st_size for path in paths])[0]
         data, before = bytearray(path.read_bytes()), _rejects(root)
         at = self.rng.randrange(8 * len(data))
-        summed = _has_sum(path, data, at // 8)
+        summed = has_sum(path, data, at // 8)
         data[at // 8] ^= 1 << at % 8
         path.write_bytes(data)
         layers._verified.clear()
@@ -257,15 +258,6 @@ def _events(root: Path) -> list[tuple[str, int]]:
     columns = ("segment", "offset", "op", "raw")
     rows = load_user(root, root.name, columns=columns, progress=False).to_pylist() if segment_days(root) else []
     return [(row["segment"], row["offset"]) for row in rows if not str(row.get("raw")).startswith('{"Recovered":')]
-
-
-def _has_sum(path: Path, data: bytearray, at: int) -> bool:
-    """Whether a sum covers a byte, so that a change of it must be seen; of older programs none does."""
-    if path.name == SNAPSHOT:
-        return data.startswith(MAGIC)
-    stop = data.find(b"\n", at)
-    line = data[data.rfind(b"\n", 0, at) + 1 : len(data) if stop < 0 else stop]
-    return path.parent.name == LAYERS or b'"seq":' in line
 
 
 def _append(root: Path, files: Any, word: str) -> None:

@@ -39,6 +39,7 @@ from meshlab.snapshot.vacuum import vacuum
 from meshlab.tables.events import load_user
 from meshlab.testing.files import FailingFiles, PowerCut
 from meshlab.testing.forgetful import ForgetfulFiles
+from meshlab.testing.reading import has_sum
 from meshlab.times import DAY, SECOND, midnight
 from meshlab.wal.chain import Cursor
 from meshlab.wal.frame import NO_SUM, write_frame
@@ -199,19 +200,23 @@ class LogMachine:
         self.append()
 
     def flip(self) -> None:
-        """One bit of some file is wrong for a while: the answer is refused, told, or right."""
+        """One bit of some file is wrong for a while: the answer is refused, told, or right.
+
+        A line of a program without sums may be changed unseen: there it is only read.
+        """
         kinds = ("wal-*.log", SNAPSHOT, "layers/*")
         paths = [path for kind in kinds for path in sorted(self.root.glob(kind)) if path.stat().st_size]
         if not paths:
             return
         path, before = self.rng.choice(paths), self._rejects()
         bit = self.rng.randrange(8 * path.stat().st_size)
+        summed = has_sum(path, path.read_bytes(), bit // 8)
         _flip(path, bit)
         try:
             with suppress(MeshlabError):
                 found = self._read()
                 told = found.rejects.num_rows != before
-                assert told or _exact(found) == self._wanted(), (
+                assert told or not summed or _exact(found) == self._wanted(), (
                     f"bit {bit} of {path.name}: a wrong answer without a word"
                 )
         finally:

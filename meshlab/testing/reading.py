@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 from meshlab.dialects import OPS
 from meshlab.wal.lines import DIALECTS, Block, Reject
-from meshlab.wal.paths import segment_days, segment_name
+from meshlab.wal.paths import SNAPSHOT, segment_days, segment_name
 from meshlab.wal.reader import CHUNK, ORIGIN, Cursor, Part, resolve, scan_segment
+
+_MAGIC = b"MESHSNAP"
 
 
 class Row(NamedTuple):
@@ -127,3 +129,20 @@ def check_conservation(data: bytes, rows: list[Row], part: Part) -> None:
     assert blank == tally.blank_bytes
     for reject in part.rejects:
         assert data[reject.offset : reject.offset + reject.nbytes].startswith(reject.raw)
+
+
+def has_sum(path: Path, data: bytes | bytearray, at: int) -> bool:
+    """Whether a sum covers a byte of a log, manifest or layer, so that a change of it must be seen.
+
+    Of what older programs have written none does: bare and gateway lines, bincode maps.
+
+    >>> log = b'{"Delete":"a"}\\n{"timestamp":"2025-07-01T00:00:00Z","event":1,"seq":1}\\n'
+    >>> has_sum(Path("wal-20250701.log"), log, 5), has_sum(Path("wal-20250701.log"), log, 30)
+    (False, True)
+    """
+    if path.name == SNAPSHOT:
+        return data.startswith(_MAGIC)
+    if path.suffix != ".log":
+        return True
+    stop = data.find(b"\n", at)
+    return b'"seq":' in data[data.rfind(b"\n", 0, at) + 1 : len(data) if stop < 0 else stop]

@@ -55,7 +55,7 @@ def test_a_reader_without_sums_is_found_out(tmp_path, twin):
         if twin is no_layer_sums:
             opened["ann"].checkpoint(progress=False)
     with twin():
-        report = drill(tmp_path / "copy", rounds=25)
+        report = drill(tmp_path / "copy", rounds=5)
     assert any("a wrong answer without a word" in failure for failure in report.failures)
     assert not report.holds
     assert "failure" in report._repr_html_()

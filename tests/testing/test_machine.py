@@ -77,3 +77,9 @@ def test_the_model_applies_what_comes_late_to_a_folded_day_last():
     assert model.state() == [{"id": "a", "mode": "Bright"}]
     model.add("20250702", [{"Delete": "a"}])
     assert model.state() == []
+
+
+def test_a_bit_of_a_line_without_a_sum_may_change_unseen_and_is_no_failure(tmp_path):
+    machine = LogMachine(tmp_path / "u", 520957988)  # flips a letter in a line that a program without sums wrote
+    machine.run(50)
+    machine.check()
