@@ -21,6 +21,8 @@ from meshlab.snapshot.vacuum import YOUNG
 from meshlab.testing import AttemptedFiles, FailingFiles, ForgetfulFiles, PowerCut
 from meshlab.times import SECOND
 from meshlab.wal.files import Files
+from meshlab.wal.paths import LOCK
+from meshlab.wal.writer import Writer
 from scoreboard import scenes, sites, stories
 from scoreboard.power import Story
 from scoreboard.row import Task
@@ -61,6 +63,15 @@ class Play:
         self.act(self.disk)
         self.disk.crash(self.folder)
         self.check()
+
+
+def heal(root: Path, disk: ForgetfulFiles, now: int) -> None:
+    """After a failed sync all refuse until a writer has opened the log; its event changes no state."""
+    lock = root / LOCK
+    if lock.exists() and b"poison " in lock.read_bytes():
+        writer = Writer(root, files=disk, clock=lambda: now)
+        writer.append({"note": "opened again"})
+        writer.close()
 
 
 class Append(Play):
@@ -117,6 +128,7 @@ class Checkpoint(Play):
 
     def finish(self) -> None:
         """A checkpoint cleans up behind the one that was broken off."""
+        heal(self.shop.root, self.disk, self.shop.now)
         super().finish()
         assert not (left := stories.temporary(self.shop.root)), f"left: {left}"
         assert all(not entry.problem for entry in history(self.shop.root, "u")), "history has a problem"
@@ -139,6 +151,7 @@ class Vacuum(Checkpoint):
 
     def finish(self) -> None:
         """Later vacuums delete what nobody refers to."""
+        heal(self.shop.root, self.disk, self.shop.now)
         self.shop.vacuum()
         self.shop.now += YOUNG + SECOND
         self.shop.vacuum()
@@ -260,6 +273,7 @@ class Push(Play):
 
     def finish(self) -> None:
         """Push again: the bucket restores all of it."""
+        heal(self.folder / "store" / "ann", self.disk, self.now)
         super().finish()
         assert self._restored() == self.after, "what was acknowledged is not restored"
 
