@@ -182,3 +182,26 @@ def test_a_path_and_a_file_address_are_the_same_folder(tmp_path):
     (tmp_path / "a b").mkdir()
     open_bucket(str(tmp_path / "a b")).put(KEYS[0], b"x")
     assert open_bucket(f"file://{tmp_path}/a%20b").get(KEYS[0]) == b"x"
+
+
+def test_a_folder_bucket_syncs_the_names_of_directories_that_a_failed_put_has_made(tmp_path):
+    disk = ForgetfulFiles()
+    (tmp_path / "bucket").mkdir()
+    for nth in (1, 2):
+        files = FailingFiles(disk, "sync_directory", nth)
+        with pytest.raises(RemoteUnavailable):
+            FolderBucket(tmp_path / "bucket", files=files).put("data/ann/block", b"bytes")
+    FolderBucket(tmp_path / "bucket", files=disk).put("data/ann/block", b"bytes")
+    disk.crash(tmp_path)
+    assert FolderBucket(tmp_path / "bucket").get("data/ann/block") == b"bytes"
+
+
+def test_what_a_folder_bucket_lists_is_there_to_stay(tmp_path):
+    disk = ForgetfulFiles()
+    (tmp_path / "bucket" / "images").mkdir(parents=True)
+    with pytest.raises(RemoteUnavailable):
+        FolderBucket(tmp_path / "bucket", files=FailingFiles(disk, "sync_directory", 2)).put("images/one", b"bytes")
+    bucket = FolderBucket(tmp_path / "bucket", files=disk)
+    seen = [found.key for found in bucket.list("")]
+    disk.crash(tmp_path)
+    assert [found.key for found in bucket.list("")] == seen == ["images/one"]
