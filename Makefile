@@ -8,7 +8,7 @@ DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench lint format check clean
+.PHONY: help demo test lab bench scoreboard lint format check clean
 
 help: ## List the targets
 	@echo "usage: make <target>"
@@ -27,6 +27,9 @@ lab: $(LAB) ## Open JupyterLab on the notebooks (this machine only)
 
 bench: $(DEV) ## Measure against what one would do instead; takes minutes
 	$(BIN)/python -m benchmarks
+
+scoreboard: $(DEV) ## Try every promise with faults; docs/scoreboard.md; under an hour
+	$(BIN)/python -m scoreboard
 
 lint: $(DEV) ## Check style and types
 	$(BIN)/ruff check .

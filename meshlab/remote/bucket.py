@@ -113,6 +113,7 @@ class FolderBucket:
         self.folder = folder.absolute()
         self.url = f"file://{self.folder}"
         self._files = files
+        self._named: set[Path] = set()
 
     def put(self, key: str, data: bytes) -> None:
         """Put an object."""
@@ -137,7 +138,11 @@ class FolderBucket:
             return file.read()
 
     def list(self, prefix: str) -> Iterator[Found]:
-        """The objects below a prefix."""
+        """The objects below a prefix.
+
+        A put whose last sync failed leaves an object to be seen that a loss of power would
+        take away: directories are synced before what is in them is told, if that may be done.
+        """
         self.check()
         with self._errors("list", prefix):
             yield from sorted(self._walk(self.folder / prefix, prefix))
@@ -171,16 +176,23 @@ class FolderBucket:
         self.check()
         for one in reversed([folder, *folder.relative_to(self.folder).parents]):
             path = self.folder / one
-            if not path.is_dir():
+            if path == self.folder:
+                continue
+            made = not path.is_dir()
+            if made:
                 with suppress(FileExistsError):
                     self._files.mkdir(path)
+            if made or path not in self._named:
                 self._files.sync_directory(path.parent)
+                self._named.add(path)
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[Found]:
         try:
             entries = list(os.scandir(folder))
         except FileNotFoundError:
             return
+        with suppress(OSError):  # who only reads may be allowed no more than that
+            self._files.sync_directory(folder)
         for entry in entries:
             if entry.name.startswith("."):
                 continue

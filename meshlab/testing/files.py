@@ -19,7 +19,16 @@ from typing import NamedTuple
 from meshlab.testing.forgetful import ForgetfulFiles
 from meshlab.wal.files import REAL_FILES, Files
 
-__all__ = ["FailingFiles", "ForgetfulFiles", "Operation", "PowerCut", "RecordingFiles", "WrappedFiles"]
+__all__ = [
+    "AttemptedFiles",
+    "FailingFiles",
+    "ForgetfulFiles",
+    "Operation",
+    "PowerCut",
+    "RecordingFiles",
+    "UnsyncedFiles",
+    "WrappedFiles",
+]
 
 
 class WrappedFiles(Files):
@@ -80,6 +89,16 @@ class WrappedFiles(Files):
         """Let the disk at the bottom lose its unsynced bytes, if it is one that can."""
         if isinstance(self.inner, (ForgetfulFiles, WrappedFiles)):
             self.inner.drop_writes(fd)
+
+
+class UnsyncedFiles(Files):
+    """Real files without the syncs: for tests that lose no power."""
+
+    def sync(self, fd: int) -> None:
+        """Nothing: the bytes stay in the page cache."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Nothing: the names stay in the page cache."""
 
 
 class Operation(NamedTuple):
@@ -285,3 +304,27 @@ class FailingFiles(WrappedFiles):
         if isinstance(self.error, Exception):
             return self.error
         return OSError(self.error, os.strerror(self.error), os.fspath(path))
+
+
+class AttemptedFiles(FailingFiles):
+    """Fails nothing and notes the kind and path of whatever is tried, in ``attempts``.
+
+    The nth attempt is what ``FailingFiles(kind="any", nth=n)`` fails: run an action once with
+    this to learn at how many places it can be broken off.
+
+    >>> files = AttemptedFiles(ForgetfulFiles())
+    >>> files.mkdir(Path("/no/such/place"))
+    Traceback (most recent call last):
+    FileNotFoundError: [Errno 2] No such file or directory: '/no/such/place'
+    >>> [(kind, path.name) for kind, path in files.attempts]
+    [('mkdir', 'place')]
+    """
+
+    def __init__(self, inner: Files = REAL_FILES) -> None:
+        super().__init__(inner, nth=0)
+        self.attempts: list[tuple[str, Path]] = []
+
+    def _due(self, kind: str, path: Path) -> bool:
+        if kind != "close":
+            self.attempts.append((kind, path))
+        return False

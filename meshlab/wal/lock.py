@@ -7,6 +7,7 @@ it is believed only while the segment has exactly the size it tells.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -90,9 +91,9 @@ class LockFile:
             return False
 
     def _prepare(self, size: int) -> None:
-        if size < _SIZE:
-            # Written in full, so that poison can be noted on a full disk.
-            self._files.pwrite(self._fd, _NOTHING * 2, 0)
+        # Written in full, so that poison can be noted on a full disk.
+        if size < _SIZE and self._files.pwrite(self._fd, _NOTHING * 2, 0) < _SIZE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._path))
         self._view = mmap.mmap(self._fd, _SIZE)
 
     def release(self) -> None:

@@ -12,8 +12,7 @@ from meshlab.snapshot.pins import pinned
 from meshlab.testing import FailingFiles
 from meshlab.testing.files import WrappedFiles
 from meshlab.wal.files import REAL_FILES
-
-from .scenes import RECORDS, Scene, tree_with_times
+from scoreboard.scenes import RECORDS, Scene, tree_with_times
 
 CHANGED = {"Update": {"id": RECORDS[0]["id"], "amplitude": 0.125}}
 

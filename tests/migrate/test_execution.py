@@ -27,8 +27,7 @@ from meshlab.migrate.workers import Failed, Terms, Worker
 from meshlab.snapshot.pins import pinned
 from meshlab.testing import FailingFiles, RecordingFiles
 from meshlab.wal.files import REAL_FILES
-
-from .scenes import LONG, RECORDS, Scene, tree_with_times
+from scoreboard.scenes import LONG, RECORDS, Scene, tree_with_times
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from meshlab.errors import MigrationBusy, PlanRefused, StorageError
 from meshlab.migrate.journal import BEGIN, FAILED, MOVED, STAGED, Journal, migration_lock, place_of
 from meshlab.testing import FailingFiles, ForgetfulFiles
 from meshlab.wal.files import REAL_FILES
-
-from .scenes import CRASHES, clock
+from scoreboard.scenes import CRASHES, clock
 
 ID = "0123456789abcdef" * 4
 

@@ -15,8 +15,7 @@ import pytest
 from meshlab.migrate.build import digest_of
 from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut
 from meshlab.wal.files import REAL_FILES
-
-from .scenes import LONG, RECORDS, Scene, fresh, killed
+from scoreboard.scenes import LONG, RECORDS, Scene, fresh, killed
 
 CHANGED = {"Update": {"id": RECORDS[0]["id"], "amplitude": 0.125}}
 

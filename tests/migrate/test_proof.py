@@ -10,8 +10,7 @@ from meshlab.snapshot.checkpoint import checkpoint
 from meshlab.snapshot.vacuum import vacuum
 from meshlab.times import DAY
 from meshlab.wal.writer import Writer
-
-from .scenes import NOON, RECORDS, Scene, tree_with_times
+from scoreboard.scenes import NOON, RECORDS, Scene, tree_with_times
 
 
 @pytest.fixture

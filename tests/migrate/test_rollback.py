@@ -14,8 +14,7 @@ from meshlab.migrate import make_plan, rollback
 from meshlab.testing import FailingFiles
 from meshlab.wal.files import REAL_FILES
 from meshlab.wal.paths import check_uid, segment_name
-
-from .scenes import LONG, RECORDS, Scene, tree_with_times
+from scoreboard.scenes import LONG, RECORDS, Scene, tree_with_times
 
 CHANGED = {"Update": {"id": RECORDS[0]["id"], "amplitude": 0.125}}
 

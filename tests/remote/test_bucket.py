@@ -200,3 +200,26 @@ def test_an_endpoint_the_client_would_die_of_is_refused(monkeypatch, endpoint):
 def test_a_name_that_no_bucket_has_is_refused(name):
     with pytest.raises(RemoteRefused, match="names no bucket"):
         parse_url(f"s3://{name}/prefix")
+
+
+def test_a_folder_bucket_syncs_the_names_of_directories_that_a_failed_put_has_made(tmp_path):
+    disk = ForgetfulFiles()
+    (tmp_path / "bucket").mkdir()
+    for nth in (1, 2):
+        files = FailingFiles(disk, "sync_directory", nth)
+        with pytest.raises(RemoteUnavailable):
+            FolderBucket(tmp_path / "bucket", files=files).put("data/ann/block", b"bytes")
+    FolderBucket(tmp_path / "bucket", files=disk).put("data/ann/block", b"bytes")
+    disk.crash(tmp_path)
+    assert FolderBucket(tmp_path / "bucket").get("data/ann/block") == b"bytes"
+
+
+def test_what_a_folder_bucket_lists_is_there_to_stay(tmp_path):
+    disk = ForgetfulFiles()
+    (tmp_path / "bucket" / "images").mkdir(parents=True)
+    with pytest.raises(RemoteUnavailable):
+        FolderBucket(tmp_path / "bucket", files=FailingFiles(disk, "sync_directory", 2)).put("images/one", b"bytes")
+    bucket = FolderBucket(tmp_path / "bucket", files=disk)
+    seen = [found.key for found in bucket.list("")]
+    disk.crash(tmp_path)
+    assert [found.key for found in bucket.list("")] == seen == ["images/one"]

@@ -10,8 +10,7 @@ from meshlab.remote import check
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.wal.chain import ORIGIN
 from meshlab.wal.reader import resolve
-
-from .sites import Site, insert
+from scoreboard.sites import Site, insert
 
 DAY = "20250707"
 EVERY = os.environ.get("MESHLAB_EVERY_OUTAGE") == "1"

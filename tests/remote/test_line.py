@@ -11,8 +11,7 @@ import meshlab
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.line import list_images
 from meshlab.wal.writer import Writer
-
-from .sites import Site, files_of, hash_of, insert, update
+from scoreboard.sites import Site, files_of, hash_of, insert, update
 
 _numbers = count()
 

@@ -10,8 +10,8 @@ import pytest
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.patience import Patience
 from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut
-
-from .sites import DAY, Faulty, Site, copy_of, files_of, grow, hash_of, insert, restorable
+from scoreboard.outages import Aged, following, image_first, outages, pulled
+from scoreboard.sites import DAY, Faulty, Site, copy_of, files_of, grow, hash_of, insert, restorable
 
 EVERY = os.environ.get("MESHLAB_EVERY_OUTAGE") == "1"
 STEPS = 16 if EVERY else 5
@@ -45,34 +45,11 @@ def pushed(scene, tmp_path_factory):
     return made, {None: made.state(), moment: made.state(at=moment)}
 
 
-def following(number):
-    """The place to cut after this one."""
-    return number + (1 if number < 2 else STRIDE)
-
-
-def outages(site, folder, work, **way):
-    """Fail each request of ``work`` in turn; yields the number, the machine and the bucket after it."""
-    number = 0
-    while True:
-        number = following(number)
-        inner = copy_of(site.remote.bucket.inner)
-        shutil.copytree(site.path, folder / str(number) / "store")
-        faulty = Faulty(inner, number, **way)
-        machine = Site(folder / str(number) / "store", faulty, now=site.now)
-        with suppress(Exception):
-            work(machine)
-        yield number, machine, inner
-        if not faulty.hits:
-            return
-        faulty.nth = 0
-        shutil.rmtree(folder / str(number))
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_a_push_is_cut_at_every_request(scene, tmp_path, way):
     site, before, after = scene
     seen, points = [], 0
-    for number, machine, inner in outages(site, tmp_path, lambda machine: machine.push(), **WAYS[way]):
+    for number, machine, inner in outages(site, tmp_path, lambda machine: machine.push(), stride=STRIDE, **WAYS[way]):
         found = restorable(inner, tmp_path / "restored" / f"{number}")
         assert found in (before, after), number
         seen.append(found == after)
@@ -87,37 +64,18 @@ def test_a_push_is_cut_at_every_request(scene, tmp_path, way):
     assert seen[0] is False and seen[-1] is True
 
 
-def test_the_check_of_a_push_finds_one_that_names_its_image_first(scene, tmp_path, monkeypatch):
+def test_the_check_of_a_push_finds_one_that_names_its_image_first(scene, tmp_path):
     """The twin: an image that is put before its blocks makes the loop above fail."""
-    from meshlab.remote import push
-
-    late = []
-    put_all, commit = push._Push._put_all, push._Push._commit
-
-    def image_first(self, *args):
-        held = self.bucket.put
-        self.bucket.put = lambda key, data: late.append((held, key, data))
-        try:
-            return put_all(self, *args)
-        finally:
-            del self.bucket.put
-
-    def then_blocks(self, *args):
-        done = commit(self, *args)
-        while late:
-            held, key, data = late.pop()
-            held(key, data)
-        return done
-
-    monkeypatch.setattr(push._Push, "_put_all", image_first)
-    monkeypatch.setattr(push._Push, "_commit", then_blocks)
     broken = 0
-    for number, _, inner in outages(scene[0], tmp_path, lambda machine: machine.push(), forever=True):
-        late.clear()
-        try:
-            restorable(inner, tmp_path / "restored" / f"{number}")
-        except AssertionError:
-            broken += 1
+    with image_first() as late:
+        for number, _, inner in outages(
+            scene[0], tmp_path, lambda machine: machine.push(), stride=STRIDE, forever=True
+        ):
+            late.clear()
+            try:
+                restorable(inner, tmp_path / "restored" / f"{number}")
+            except AssertionError:
+                broken += 1
     assert broken
 
 
@@ -126,7 +84,9 @@ def test_a_pull_is_cut_at_every_request(pushed, tmp_path, way):
     site, states = pushed
     points = reached = 0
     for at, state in states.items():
-        for number, machine, inner in outages(site, tmp_path / str(at), partial(pulled, at=at), **WAYS[way]):
+        for number, machine, inner in outages(
+            site, tmp_path / str(at), partial(pulled, at=at), stride=STRIDE, **WAYS[way]
+        ):
             target = machine.path.parent / "new"
             was_hit = machine.remote.bucket.inner.hits
             assert (target / "ann").exists() == (not was_hit), number
@@ -141,11 +101,6 @@ def test_a_pull_is_cut_at_every_request(pushed, tmp_path, way):
     assert (points if EVERY else reached) > 10
 
 
-def pulled(machine, at):
-    """Pull into a store beside that of the machine."""
-    Site(machine.path.parent / "new", machine.remote.bucket.inner).pull(at=at)
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_a_retention_is_cut_at_every_request(tmp_path, way):
     site = Site(tmp_path / "store", Aged())
@@ -156,7 +111,7 @@ def test_a_retention_is_cut_at_every_request(tmp_path, way):
     state, windows, before = site.state(), span(site), len(list(site.remote.bucket.list("")))
     points = number = 0
     while number < 99:
-        number = following(number)
+        number = following(number, STRIDE)
         aged = site.remote.bucket.inner.copy()
         faulty = Faulty(aged, number, **WAYS[way])
         machine = Site(site.path, faulty, now=site.now)
@@ -182,19 +137,6 @@ def span(site):
     windows = site.remote.windows("ann")
     starts = [window.start.timestamp() if window.start else 0 for window in windows]
     return min(starts), max(window.end.timestamp() for window in windows)
-
-
-class Aged(MemoryBucket):
-    """A bucket by whose clock every put is two days after the one before."""
-
-    def put(self, key, data):
-        super().put(key, data)
-        self._held[key] = bytes(data), len(self._held) * 2 * DAY
-
-    def copy(self):
-        again = Aged()
-        again._held = dict(self._held)
-        return again
 
 
 def test_a_pull_is_killed_at_every_file_operation(pushed, tmp_path):

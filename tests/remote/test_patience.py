@@ -9,8 +9,7 @@ from meshlab.errors import NotFound, RemoteRefused, RemoteUnavailable
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.patience import Patience, PatientBucket
 from meshlab.remote.transfer import Lanes, in_turn
-
-from .sites import Faulty
+from scoreboard.sites import Faulty
 
 QUICK = Patience(attempts=3, first=0.001, longest=0.002)
 

@@ -9,8 +9,7 @@ from meshlab.remote.image import MAGIC
 from meshlab.remote.line import list_images
 from meshlab.replay import replay
 from meshlab.snapshot.hashing import row_hashes
-
-from .sites import Faulty, Site, grow, insert, update
+from scoreboard.sites import Faulty, Site, grow, insert, update
 
 
 @pytest.fixture

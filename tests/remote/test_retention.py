@@ -6,8 +6,7 @@ from meshlab.errors import MeshlabError, NotRestorable
 from meshlab.remote.bucket import Found, MemoryBucket
 from meshlab.remote.line import images_in
 from meshlab.times import DAY
-
-from .sites import Site, grow, insert, restorable
+from scoreboard.sites import Site, grow, insert, restorable
 
 
 class Dated(MemoryBucket):

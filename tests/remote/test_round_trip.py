@@ -13,8 +13,7 @@ from meshlab.errors import NotRestorable
 from meshlab.remote.bucket import FolderBucket, MemoryBucket
 from meshlab.remote.remote import Remote
 from meshlab.times import format_time, from_datetime
-
-from .sites import LONG, NOON, SECOND, Site, files_of, grow, hash_of, insert, update
+from scoreboard.sites import LONG, NOON, SECOND, Site, files_of, grow, hash_of, insert, update
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 PHASE1 = sorted(path.name for path in (SAMPLES / "phase1").iterdir() if path.is_dir())

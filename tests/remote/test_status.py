@@ -8,8 +8,7 @@ from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.line import get_image, list_images
 from meshlab.remote.windows import windows_of
 from meshlab.times import from_datetime
-
-from .sites import DAY, NOON, Site, grow, insert, update
+from scoreboard.sites import DAY, NOON, Site, grow, insert, update
 
 
 @pytest.fixture

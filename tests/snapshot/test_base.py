@@ -12,8 +12,7 @@ from meshlab.snapshot.hashing import row_hashes
 from meshlab.snapshot.manifest import CONTENTS, Manifest, current, history, layer_path
 from meshlab.snapshot.seed import seed
 from meshlab.tables.schema import RECORD_SCHEMA
-
-from .stories import LONG, Shop, insert, update
+from scoreboard.stories import LONG, Shop, insert, update
 
 
 @pytest.fixture

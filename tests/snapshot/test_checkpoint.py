@@ -22,12 +22,11 @@ from meshlab.snapshot.checkpoint import locked
 from meshlab.snapshot.layers import FAN
 from meshlab.snapshot.manifest import CONTENTS, QUARANTINE, RECORDS, Manifest, current, history_path, layer_path
 from meshlab.snapshot.vacuum import YOUNG
-from meshlab.testing import FailingFiles, ForgetfulFiles, WrappedFiles
+from meshlab.testing import AttemptedFiles, FailingFiles, ForgetfulFiles, WrappedFiles
 from meshlab.times import SECOND
 from meshlab.wal.files import REAL_FILES
-
-from . import test_kills as stories
-from .stories import LONG, Shop, Tried, copy, insert, names, state, temporary, unreferenced, update
+from scoreboard import stories
+from scoreboard.stories import LONG, Shop, copy, insert, names, state, temporary, unreferenced, update
 
 PHASE1 = Path(__file__).parents[2] / "data" / "samples" / "phase1"
 EXPECTED = json.loads((Path(__file__).parents[1] / "data" / "phase1-expected.json").read_text(encoding="utf-8"))
@@ -371,9 +370,9 @@ def test_a_sync_of_the_log_that_fails_in_a_checkpoint_poisons_it(shop):
 def test_a_layer_that_a_killed_checkpoint_left_is_durable_before_it_is_named(tmp_path):
     """The process is killed between the rename of a layer and the sync of its directory; the power stays on."""
     made = stories.first(tmp_path / "made" / "u")
-    diary = Tried(ForgetfulFiles())
+    diary = AttemptedFiles(ForgetfulFiles())
     Shop(copy(made.root, tmp_path / "0" / "u")).checkpoint(diary)
-    renames = [at for at, (kind, path) in enumerate(diary.operations, 1) if kind == "rename" and "layers" in str(path)]
+    renames = [at for at, (kind, path) in enumerate(diary.attempts, 1) if kind == "rename" and "layers" in str(path)]
     assert len(renames) == 2
     for at in renames:
         shop = Shop(copy(made.root, tmp_path / str(at) / "u"))
@@ -400,9 +399,9 @@ def test_a_full_disk_in_the_middle_leaves_the_old_snapshot_and_nothing_else(tmp_
     made = story(tmp_path / "made" / "u")
     expected, before = state(made.root), current(made.root, "u")
     options = {"upgrade": True} if story is stories.upgrading else {}
-    diary = Tried(ForgetfulFiles())
+    diary = AttemptedFiles(ForgetfulFiles())
     Shop(copy(made.root, tmp_path / "0" / "u")).checkpoint(diary, **options)
-    count = [one for one, _ in diary.operations].count(kind)
+    count = [one for one, _ in diary.attempts].count(kind)
     for nth in range(1, count + 1, 15 if kind == "write" else 1):
         shop = Shop(copy(made.root, tmp_path / str(nth) / "u"))
         old = names(shop.root)
@@ -438,9 +437,9 @@ def linked(shop, before):
 def test_a_disk_that_fails_in_the_middle_of_a_vacuum_leaves_nothing_half_done(tmp_path, kind):
     made = stories.aged(tmp_path / "made" / "u")
     expected = state(made.root)
-    diary = Tried(ForgetfulFiles())
+    diary = AttemptedFiles(ForgetfulFiles())
     Shop(copy(made.root, tmp_path / "0" / "u"), now=made.now).vacuum(diary)
-    count = [one for one, _ in diary.operations].count(kind)
+    count = [one for one, _ in diary.attempts].count(kind)
     for nth in range(1, count + 1, {"write": 15, "unlink": 3}.get(kind, 1)):
         shop = Shop(copy(made.root, tmp_path / str(nth) / "u"), now=made.now)
         files = FailingFiles(shop.files, kind, nth, error=errno.ENOSPC)

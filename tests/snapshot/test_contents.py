@@ -13,8 +13,7 @@ from meshlab.errors import SnapshotError
 from meshlab.snapshot.contents import LEAST, TEXTS, Contents, digests_in, encode, read_texts, write_texts
 from meshlab.snapshot.layers import FAN, read_records
 from meshlab.snapshot.manifest import CONTENTS, RECORDS, layer_path
-
-from .stories import LONG, Shop, insert, state, update
+from scoreboard.stories import LONG, Shop, insert, state, update
 
 EDGES = [
     None, "", "\0", "\0\0", "\0" + "a" * 64, "\0\0" + "0" * 63, "x" * 254, "x" * 255, "x" * 256, "é" * 127, "é" * 128,

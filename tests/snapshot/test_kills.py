@@ -2,93 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from itertools import islice
-from pathlib import Path
-
 import pytest
 
-from meshlab.snapshot.bincode import write_bincode
-from meshlab.snapshot.layers import FAN
 from meshlab.snapshot.manifest import history, history_path
 from meshlab.snapshot.vacuum import YOUNG
-from meshlab.tables.seal import seal
-from meshlab.times import DAY, SECOND
-
-from .stories import LONG, NOON, Shop, insert, killed, names, state, temporary, unreferenced, update
-
-EXPECTED = Path(__file__).parents[1] / "data" / "phase1-expected.json"
-MAP = write_bincode(islice(json.loads(EXPECTED.read_text(encoding="utf-8")).popitem()[1].values(), 3))
-
-
-def first(root):
-    """A log nobody has folded yet."""
-    shop = Shop(root, now=NOON - DAY)
-    shop.append(insert("m1", LONG), insert("m2", LONG), insert("m3", "short", amplitude=0.5))
-    shop.foreign({"Insert": {"id": "m4", "access_count": "many"}})
-    shop.later()
-    shop.append(update("m1", amplitude=0.25), {"Delete": "m2"}, update("nobody", mode="Dark"))
-    shop.close()
-    return shop
-
-
-def second(root):
-    """A log with a checkpoint, and something behind it."""
-    shop = first(root)
-    shop.checkpoint()
-    shop.append(update("m3", content=LONG * 2), insert("m5", LONG), {"Delete": "m4"})
-    shop.foreign({"Delete": "m1"}, day="20250706")
-    shop.close()
-    return shop
-
-
-def merging(root):
-    """Layers so many that the next checkpoint merges them."""
-    shop = second(root)
-    for number in range(FAN // 2):
-        shop.append(insert(f"n{number}", LONG + str(number)), {"Delete": f"n{number - 2}"})
-        shop.checkpoint()
-    shop.append(update("n3", mode="Dark"))
-    shop.close()
-    return shop
-
-
-def upgrading(root):
-    """A store of phase 1."""
-    root.mkdir(parents=True)
-    (root / "snapshot.bin").write_bytes(MAP)
-    shop = Shop(root)
-    shop.foreign({"Insert": {"id": "m1", "content": LONG}})
-    return shop
-
-
-def aged(root):
-    """Sealed days that no moment of the window needs any more."""
-    shop = Shop(root, now=NOON)
-    for number in range(2):
-        shop.append(*(insert(f"m{number}{n}", f"{LONG}{number}{n}") for n in range(2)), update("m00", amplitude=0.5))
-        shop.checkpoint(retain=1)
-        shop.later()
-    shop.append({"Delete": "m00"}, {"Delete": "m01"}, insert("last"))
-    for _ in range(2):
-        shop.later()
-        shop.append(update("last", amplitude=shop.now / DAY))
-        shop.checkpoint()
-    shop.close()
-    seal(root, "u", files=shop.files)
-    return shop
-
-
-def checkpoint(shop, files, **options):
-    shop.checkpoint(files, **options)
-
-
-def upgrade(shop, files):
-    checkpoint(shop, files, upgrade=True)
-
-
-def vacuum(shop, files):
-    shop.vacuum(files)
+from meshlab.times import SECOND
+from scoreboard.stories import (
+    MAP,
+    aged,
+    checkpoint,
+    first,
+    killed,
+    merging,
+    names,
+    state,
+    temporary,
+    unreferenced,
+    update,
+    upgrade,
+    upgrading,
+    vacuum,
+)
 
 
 @pytest.mark.parametrize(("story", "act"), [(first, checkpoint), (merging, checkpoint), (upgrading, upgrade)])

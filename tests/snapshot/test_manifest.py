@@ -29,8 +29,7 @@ from meshlab.snapshot.manifest import (
     pack,
     unpack,
 )
-
-from .stories import LONG, Shop, insert
+from scoreboard.stories import LONG, Shop, insert
 
 NUMBERS = st.integers(-(1 << 62), 1 << 62)
 DAYS = st.sampled_from(["20250701", "20250702"])

@@ -11,8 +11,7 @@ from meshlab.snapshot.checkpoint import locked
 from meshlab.snapshot.manifest import current, history, history_path, read_manifest
 from meshlab.snapshot.pins import pin, pin_path, pinned, unpin
 from meshlab.testing import ForgetfulFiles
-
-from .stories import LONG, NOON, Shop, insert, killed, names, state, temporary, unreferenced, update
+from scoreboard.stories import LONG, NOON, Shop, insert, killed, names, state, temporary, unreferenced, update
 
 
 @pytest.fixture

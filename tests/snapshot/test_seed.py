@@ -21,8 +21,7 @@ from meshlab.tables.schema import RECORD_SCHEMA
 from meshlab.tables.times import to_timestamps
 from meshlab.testing import FailingFiles
 from meshlab.times import DAY, to_datetime
-
-from .stories import LONG, NOON, Shop, insert, killed, names, state, temporary, update
+from scoreboard.stories import LONG, NOON, Shop, insert, killed, names, state, temporary, update
 
 ROWS = [
     {"id": "m2", "content": LONG, "last_accessed": "2025-07-05T00:00:00Z", "amplitude": -0.0},

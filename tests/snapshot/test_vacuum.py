@@ -18,9 +18,8 @@ from meshlab.tables.events import load_user
 from meshlab.testing import RecordingFiles
 from meshlab.times import DAY, SECOND, format_time
 from meshlab.wal.paths import segment_days
-
-from . import test_kills as stories
-from .stories import LONG, NOON, Shop, insert, state, unreferenced, update
+from scoreboard import stories
+from scoreboard.stories import LONG, NOON, Shop, insert, state, unreferenced, update
 
 
 @pytest.fixture

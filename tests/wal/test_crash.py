@@ -16,22 +16,9 @@ from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut, RecordingFil
 from meshlab.times import DAY, SECOND, midnight
 from meshlab.wal.paths import segment_days, segment_name
 from meshlab.wal.writer import Writer
+from scoreboard.twins import NoDirectorySync, NoFileSync
 
 NOON = midnight("20250707") + DAY // 2
-
-
-class NoFileSync(ForgetfulFiles):
-    """The twin that forgets to sync files."""
-
-    def sync(self, fd):
-        pass
-
-
-class NoDirectorySync(ForgetfulFiles):
-    """The twin that forgets to sync directories."""
-
-    def sync_directory(self, path):
-        pass
 
 
 class CutShort(FailingFiles):

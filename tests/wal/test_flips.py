@@ -6,21 +6,11 @@ import json
 
 import pytest
 
-from meshlab.events import Delete, Insert, SolitonMemory, Update
-from meshlab.testing import LogBuilder, build_log
+from meshlab.events import Delete
+from meshlab.testing import build_log
 from meshlab.wal import classify
 from meshlab.wal.paths import segment_name
-
-
-def small_log() -> LogBuilder:
-    """Three segments: single frames, a batch, a key, text that is not ASCII."""
-    log = LogBuilder("20250701")
-    log.frame([Insert(SolitonMemory(id="a", amplitude=0.25, content="J*é"))])
-    log.frame([Delete("x"), Update(SolitonMemory(id="a", access_count=7))])
-    log.frame([Update(SolitonMemory(id="a", stability=1.0))], day="20250702", key="k-1")
-    log.frame([{"note": [1, "two"]}])
-    log.frame([Delete("a")], day="20250703")
-    return log
+from scoreboard.flips import small_log
 
 
 def naive_events(data: bytes) -> list[object] | None:

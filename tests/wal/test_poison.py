@@ -166,3 +166,13 @@ def test_refusing_a_thousand_times_piles_nothing_up(tmp_path):
             writer.append(Delete("a"))
         depths.append(len(caught.traceback))
     assert max(depths) == min(depths)
+
+
+def test_a_lock_file_written_short_is_an_error_of_the_disk_and_the_next_append_writes_it_whole(tmp_path, read_log):
+    files = FailingFiles(ForgetfulFiles(), "pwrite", 1, name="wal.lock", short=3)
+    writer = Writer(tmp_path / "u", files=files, clock=noon)
+    with pytest.raises(StorageError, match=r"wal\.lock"):
+        writer.append(Delete("a"))
+    assert files.hits == 1
+    writer.append(Delete("b"))
+    assert ids(read_log(tmp_path / "u")) == ["b"]

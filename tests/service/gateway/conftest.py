@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from .gate import Gate
+from scoreboard.gate import Gate
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ import pytest
 import requests
 
 from meshlab.errors import MeshlabError
-
-from .gate import EVENT
+from scoreboard.gate import EVENT
 
 NODE = shutil.which("node")
 OLD_NODE_CLIENT = """

@@ -8,53 +8,22 @@ import time
 
 import pytest
 
-from meshlab.wal.paths import check_uid, segment_day
-
-from .gate import request
-from .hostile import GOOD, hostile
+from scoreboard.gate import request
+from scoreboard.hostile import GOOD
+from scoreboard.requests import look_after, send_all, status_of
+from scoreboard.row import Outcome
 
 SEED = 20250707
 COUNT = 10_000 if os.environ.get("MESHLAB_EVERY_REQUEST") == "1" else 440
 """440 take seconds; MESHLAB_EVERY_REQUEST=1 sends ten thousand."""
 
 
-def status_of(answer):
-    """The status of the first answer; 0 when the connection was closed without one."""
-    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
-
-
 def test_hostile_requests_are_answered_at_once_and_leave_no_trace(start):
-    gate = start("--rate", "none", "--no-access-log")
-    print(f"seed {SEED}, {COUNT} requests")
-    slow, seen, sizes = [], {}, []
-    for number, (kind, data) in enumerate(hostile(COUNT, SEED)):
-        if number == COUNT // 2:  # by now what is loaded on first use is loaded
-            sizes.append(gate.memory())
-        began = time.monotonic()
-        answer = gate.raw(data)
-        if time.monotonic() - began > 1.0:
-            slow.append((kind, data))
-        status = status_of(answer)
-        assert status < 500, f"{kind}: {data[:300]!r} was answered {answer[:300]!r}"
-        assert str(gate.store).encode() not in answer
-        seen.setdefault(kind, set()).add(status)
-    sizes.append(gate.memory())
-    print(f"{len(slow)} over a second; {sizes[1] - sizes[0]:,} bytes more in the second half; {seen}")
-    for kind, data in slow:  # a busy machine is slow once, a hang is one again
-        began = time.monotonic()
-        gate.raw(data)
-        assert time.monotonic() - began < 1.0, f"{kind}: {data[:300]!r}"
-    assert sizes[1] - sizes[0] < 8 << 20
-    assert seen["pretty"] == {200}
-    assert seen["deep"] <= {207, 400}
-    assert 200 not in seen["uid"]
-    assert gate.append("after", {"Delete": "m1"})[0] == 200
-    assert [row["id"] for row in gate.rows("after")] == ["m1"]
-    assert os.listdir(gate.store.parent) == [gate.store.name]
-    assert all(check_uid(name) for name in os.listdir(gate.store))
-    assert not [path for path in gate.store.rglob("*") if path.name != "wal.lock" and not segment_day(path.name)
-                and path.parent != gate.store]  # fmt: skip
-    assert not [line for line in gate.lines if not isinstance(line, dict) or line["level"] == "error"]
+    gate, outcome = start("--rate", "none", "--no-access-log"), Outcome()
+    seen = send_all(gate, COUNT, SEED, outcome)
+    print(f"seed {SEED}, {COUNT} requests: {seen}")
+    assert not outcome.failures, outcome.failures[:5]
+    look_after(gate, seen)
 
 
 def test_a_body_that_comes_drop_by_drop_is_cut_off_and_holds_up_nobody(start):

@@ -10,7 +10,8 @@ import urllib.request
 
 import pytest
 
-from .gate import PACKAGE
+from scoreboard.gate import PACKAGE
+
 from .test_tokens import FILE, OPS, SCRAPE
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from .gate import PACKAGE, Gate
+from scoreboard.gate import PACKAGE, Gate
 
 WEB, OPS, SCRAPE = "web-secret", "ops-secret", "scrape-secret"
 

@@ -23,12 +23,14 @@ from meshlab.migrate.sources.phase1 import Phase1Source
 from meshlab.migrate.sources.scoped import ScopedSource
 from meshlab.replay import replay
 from meshlab.snapshot.bincode import write_bincode
-from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut
+from meshlab.testing import AttemptedFiles, FailingFiles, ForgetfulFiles, PowerCut
 from meshlab.times import DAY, midnight
 from meshlab.wal.files import REAL_FILES
 from meshlab.wal.writer import Writer
 
-EXPECTED = json.loads((Path(__file__).parents[1] / "data" / "phase1-expected.json").read_text(encoding="utf-8"))
+EXPECTED = json.loads(
+    (Path(__file__).parents[1] / "tests" / "data" / "phase1-expected.json").read_text(encoding="utf-8")
+)
 RECORDS = list(next(iter(EXPECTED.values())).values())
 NOON = midnight("20250720") + DAY // 2
 LONG = "a content that is long enough to be kept apart, " * 8
@@ -230,19 +232,6 @@ def digest_of_phase1(folder):
     return digest_of(Phase1Source("u", folder, paths).batches(progress=False))
 
 
-class Tried(FailingFiles):
-    """Notes the kind and path of every operation that was tried, the ones that failed too."""
-
-    def __init__(self, inner):
-        super().__init__(inner, nth=0)
-        self.operations = []
-
-    def _due(self, kind, path):
-        if kind != "close":
-            self.operations.append((kind, path))
-        return False
-
-
 def points(operations, every):
     """The number (from 1) of each operation worth a kill, and one behind the last.
 
@@ -271,10 +260,10 @@ def killed(scene, template, act, *, every=1):
     The ways to crash take turns; every fifth time the process is killed and the power
     stays on.
     """
-    diary = Tried(ForgetfulFiles())
+    diary = AttemptedFiles(ForgetfulFiles())
     act(fresh(scene, template, diary), diary)
     ways = [*CRASHES.values(), None]
-    steps = points(diary.operations, every)
+    steps = points(diary.attempts, every)
     for number, point in enumerate(steps):
         tried = fresh(scene, template, ForgetfulFiles())
         files = FailingFiles(tried.disk, "any", point, error=PowerCut(f"at operation {point}"), forever=True)

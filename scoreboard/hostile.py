@@ -4,7 +4,7 @@ import gzip
 import json
 import random
 
-from .gate import request
+from scoreboard.gate import request
 
 GOOD = json.dumps({"userId": "good", "event": {"Insert": {"id": "m1", "amplitude": 0.5, "content": "café"}}}).encode()
 WAL = b"POST /api/mesh/wal HTTP/1.1\r\nHost: 127.0.0.1\r\n"

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import suppress
+from itertools import islice
+from pathlib import Path
 from random import Random
 
 from meshlab.replay import replay
 from meshlab.snapshot.base import Base
-from meshlab.snapshot.checkpoint import CHECKPOINT_LOCK, checkpoint
+from meshlab.snapshot.bincode import write_bincode
+from meshlab.snapshot.checkpoint import CHECKPOINT_LOCK
+from meshlab.snapshot.checkpoint import checkpoint as run_checkpoint
 from meshlab.snapshot.hashing import state_hash
+from meshlab.snapshot.layers import FAN
 from meshlab.snapshot.manifest import LAYERS, Manifest, current, history, layer_path
-from meshlab.snapshot.vacuum import vacuum
-from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut
+from meshlab.snapshot.vacuum import vacuum as run_vacuum
+from meshlab.tables.seal import seal
+from meshlab.testing import AttemptedFiles, FailingFiles, ForgetfulFiles, PowerCut
 from meshlab.times import DAY, day_of, midnight
 from meshlab.wal.paths import LOCK, segment_name
 from meshlab.wal.writer import Writer
@@ -21,6 +27,8 @@ from meshlab.wal.writer import Writer
 NOON = midnight("20250707") + DAY // 2
 LONG = "a content that is long enough to be kept apart, " * 8
 LOCKS = {CHECKPOINT_LOCK, LOCK}
+EXPECTED = Path(__file__).parents[1] / "tests" / "data" / "phase1-expected.json"
+MAP = write_bincode(islice(json.loads(EXPECTED.read_text(encoding="utf-8")).popitem()[1].values(), 3))
 
 CRASHES = {
     "clean cut": {},
@@ -50,10 +58,12 @@ class Shop:
             self._writer = None
 
     def checkpoint(self, files=None, **options):
-        return checkpoint(self.root, "u", files=files or self.files, clock=lambda: self.now, progress=False, **options)
+        return run_checkpoint(
+            self.root, "u", files=files or self.files, clock=lambda: self.now, progress=False, **options
+        )
 
     def vacuum(self, files=None, *, apply=True):
-        return vacuum(self.root, "u", apply=apply, files=files or self.files, clock=lambda: self.now)
+        return run_vacuum(self.root, "u", apply=apply, files=files or self.files, clock=lambda: self.now)
 
     def later(self, days=1):
         self.now += days * DAY
@@ -137,19 +147,6 @@ def copy(root, target):
     return target
 
 
-class Tried(FailingFiles):
-    """Notes the kind and path of every operation that was tried, the ones that failed too."""
-
-    def __init__(self, inner):
-        super().__init__(inner, nth=0)
-        self.operations = []
-
-    def _due(self, kind, path):
-        if kind != "close":
-            self.operations.append((kind, path))
-        return False
-
-
 def points(operations, every):
     """The number (from 1) of each operation, of the writes only some, and one behind the last."""
     some = [at + 1 for at, (kind, _) in enumerate(operations) if kind != "write" or at % every == 0]
@@ -162,10 +159,10 @@ def killed(template, folder, act, *, now=NOON, every=25):
     The ways to crash take turns; every fifth time the process is killed and the power
     stays on.
     """
-    diary = Tried(ForgetfulFiles())
+    diary = AttemptedFiles(ForgetfulFiles())
     act(Shop(copy(template, folder / "0" / "u"), now=now), diary)
     ways = [*CRASHES.values(), None]
-    steps = points(diary.operations, every)
+    steps = points(diary.attempts, every)
     for number, point in enumerate(steps):
         shop = Shop(copy(template, folder / str(point) / "u"), now=now)
         files = FailingFiles(shop.files, "any", point, error=PowerCut(f"at operation {point}"), forever=True)
@@ -176,3 +173,73 @@ def killed(template, folder, act, *, now=NOON, every=25):
         if way is not None:
             shop.crash(point, **way)
         yield point, shop
+
+
+def first(root):
+    """A log nobody has folded yet."""
+    shop = Shop(root, now=NOON - DAY)
+    shop.append(insert("m1", LONG), insert("m2", LONG), insert("m3", "short", amplitude=0.5))
+    shop.foreign({"Insert": {"id": "m4", "access_count": "many"}})
+    shop.later()
+    shop.append(update("m1", amplitude=0.25), {"Delete": "m2"}, update("nobody", mode="Dark"))
+    shop.close()
+    return shop
+
+
+def second(root):
+    """A log with a checkpoint, and something behind it."""
+    shop = first(root)
+    shop.checkpoint()
+    shop.append(update("m3", content=LONG * 2), insert("m5", LONG), {"Delete": "m4"})
+    shop.foreign({"Delete": "m1"}, day="20250706")
+    shop.close()
+    return shop
+
+
+def merging(root):
+    """Layers so many that the next checkpoint merges them."""
+    shop = second(root)
+    for number in range(FAN // 2):
+        shop.append(insert(f"n{number}", LONG + str(number)), {"Delete": f"n{number - 2}"})
+        shop.checkpoint()
+    shop.append(update("n3", mode="Dark"))
+    shop.close()
+    return shop
+
+
+def upgrading(root):
+    """A store of phase 1."""
+    root.mkdir(parents=True)
+    (root / "snapshot.bin").write_bytes(MAP)
+    shop = Shop(root)
+    shop.foreign({"Insert": {"id": "m1", "content": LONG}})
+    return shop
+
+
+def aged(root):
+    """Sealed days that no moment of the window needs any more."""
+    shop = Shop(root, now=NOON)
+    for number in range(2):
+        shop.append(*(insert(f"m{number}{n}", f"{LONG}{number}{n}") for n in range(2)), update("m00", amplitude=0.5))
+        shop.checkpoint(retain=1)
+        shop.later()
+    shop.append({"Delete": "m00"}, {"Delete": "m01"}, insert("last"))
+    for _ in range(2):
+        shop.later()
+        shop.append(update("last", amplitude=shop.now / DAY))
+        shop.checkpoint()
+    shop.close()
+    seal(root, "u", files=shop.files)
+    return shop
+
+
+def checkpoint(shop, files, **options):
+    shop.checkpoint(files, **options)
+
+
+def upgrade(shop, files):
+    checkpoint(shop, files, upgrade=True)
+
+
+def vacuum(shop, files):
+    shop.vacuum(files)

@@ -21,9 +21,9 @@ EVENT = {"Insert": {"id": "m1", "amplitude": 0.5}}
 class Gate:
     """``meshlab serve`` on a free port, or the one given; its log as ``lines``."""
 
-    def __init__(self, store, *options, port=0):
+    def __init__(self, store, *options, port=0, program=("-m", "meshlab")):
         self.store = Path(store)
-        command = [sys.executable, "-m", "meshlab", "--store", str(store), "serve", "--port", str(port), *options]
+        command = [sys.executable, *program, "--store", str(store), "serve", "--port", str(port), *options]
         environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
         self.lines = []

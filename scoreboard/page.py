@@ -1,0 +1,76 @@
+"""What the board says, as a table and as ``docs/scoreboard.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scoreboard.board import EVERY, Result
+
+HEAD = ("row", "promise", "rounds", "seed", "seconds", "failures", "broken twin", "it fails", "verdict")
+ABOUT = (
+    "# Scoreboard\n\n"
+    "What the log promises, tried with faults. Each row is a check with a count and a seed, and has a *control*: "
+    "the same check over a twin that is broken on purpose, which has to fail. A check that a broken twin passes "
+    "proves nothing.\n\n"
+)
+LEGEND = (
+    "\n- *rounds*: how often the promise was tried: kills, power cuts, faults at a file operation, cuts, bits, "
+    "events, requests, steps of a history. A round of *append* to *push* breaks an action off at one file "
+    "operation, by a power cut or an error, looks, breaks the recovery off too, looks, and lets the next one end.\n"
+    "- *seed*: of the first process; a row that is spread over some gives each the next seed.\n"
+    "- *seconds*: by the clock, over all processes of the row, on a machine shared with other work.\n"
+    "- *it fails*: the round at which the control failed; it ends there.\n"
+    "- *verdict*: `holds` when no round failed and the control did.\n\n"
+    "`python -m scoreboard --only NAME --seed N` runs one row again, `--scale 0.1` a tenth of each count, "
+    "`--quick` what `make test` runs. The checks are in `scoreboard/`, one module each.\n"
+)
+
+
+def cells(result: Result) -> list[str]:
+    """A result as a row of the table."""
+    control = f"at round {result.control.checked:,}" if result.control.failures else "never"
+    return [
+        result.row.name,
+        result.row.promise,
+        f"{result.outcome.checked:,}",
+        str(result.seed),
+        f"{result.seconds:,.0f}",
+        f"{len(result.outcome.failures):,}",
+        result.row.twin,
+        control,
+        result.verdict,
+    ]
+
+
+def table(rows: Sequence[Sequence[str]], head: Sequence[str] = HEAD) -> str:
+    """A Markdown table.
+
+    >>> print(table([["a", "b"]], ["one", "two"]))
+    | one | two |
+    | --- | --- |
+    | a | b |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def page(results: Sequence[Result], command: str, remark: str) -> str:
+    """The whole document."""
+    told = [f"- *{result.row.name}*: {result.outcome.detail}." for result in results if result.outcome.detail]
+    failed = [f"- *{one.row.name}*: {failure}" for one in results for failure in one.outcome.failures[:5]]
+    parts = [ABOUT, f"`{command}`: {remark}\n\n", table([cells(result) for result in results]), "\n", LEGEND]
+    parts += ["\n## What was in it\n\n", "\n".join(told), "\n"]
+    if failed:
+        parts += ["\n## What failed\n\n", "\n".join(failed), "\n"]
+    return "".join(parts)
+
+
+def shortfall(results: Sequence[Result]) -> list[str]:
+    """Which rows were run with fewer rounds than the full board."""
+    short = []
+    for result in results:
+        checked, notes = result.outcome.checked, result.outcome.notes
+        full = notes["faults possible"] if result.row.count == EVERY else result.row.count
+        if checked < full * 0.99:
+            short.append(f"{result.row.name} {checked:,} of {full:,}")
+    return short
