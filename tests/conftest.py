@@ -40,3 +40,10 @@ def _refuse_skip(report, nodeid):
         report.outcome = "failed"
         report.longrepr = f"{nodeid} was skipped, which MESHLAB_REQUIRE_ALL forbids: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def keeps_priority(monkeypatch):
+    """Commands that give way to others do not lower this process, in which all tests behind would run."""
+    for name in ("checkpoint", "vacuum", "sync.prove", "sync.push"):
+        monkeypatch.setattr(f"meshlab.cli.{name}.give_way", lambda: None)

@@ -14,6 +14,8 @@ from meshlab.wal.repair import LEFT_OUT, repair
 from meshlab.wal.verify import LogScan, verify
 from meshlab.wal.writer import Writer
 
+pytestmark = pytest.mark.usefixtures("keeps_priority")
+
 HOUR = 3_600_000_000
 EVENING = midnight(LAST) + 23 * HOUR
 NEXT_DAY = midnight(LAST) + 32 * HOUR

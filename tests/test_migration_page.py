@@ -5,9 +5,12 @@ import shlex
 import shutil
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from meshlab.cli import main
+
+pytestmark = pytest.mark.usefixtures("keeps_priority")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / "docs" / "migration.md").read_text(encoding="utf-8")

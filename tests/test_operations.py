@@ -18,6 +18,8 @@ from meshlab.cli.serve import command as serve
 from meshlab.service.gateway.auth import Tokens
 from meshlab.testing.log import build_log
 
+pytestmark = pytest.mark.usefixtures("keeps_priority")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
 GATEWAY = (REPOSITORY / "docs" / "gateway.md").read_text(encoding="utf-8")

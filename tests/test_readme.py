@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from meshlab.cli import demo, main
 from meshlab.cli.notebook import Rendered
 
+pytestmark = pytest.mark.usefixtures("keeps_priority")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 

@@ -17,6 +17,8 @@ from meshlab.remote.transfer import CONNECTIONS, SLOTS
 from meshlab.service.syncd import Metrics
 from meshlab.testing.log import build_log
 
+pytestmark = pytest.mark.usefixtures("keeps_priority")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / "docs" / "remote.md").read_text(encoding="utf-8")
 

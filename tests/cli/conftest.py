@@ -12,11 +12,9 @@ from meshlab.cli import main
 
 
 @pytest.fixture
-def meshlab(tmp_path, monkeypatch):
-    """Run a command line in this process, in an empty directory; it keeps its priority for the tests behind."""
+def meshlab(tmp_path, monkeypatch, keeps_priority):
+    """Run a command line in this process, in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    for name in ("checkpoint", "vacuum", "sync.prove", "sync.push"):
-        monkeypatch.setattr(f"meshlab.cli.{name}.give_way", lambda: None)
 
     def run(*args, stdin=None):
         return CliRunner().invoke(main, [str(arg) for arg in args], input=stdin, catch_exceptions=False)
