@@ -18,7 +18,7 @@ from meshlab.errors import storage_errors
 from meshlab.wal.chain import MIDDLE
 from meshlab.wal.classify import classify
 from meshlab.wal.files import open_regular
-from meshlab.wal.frame import MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, read_frame, read_tail
+from meshlab.wal.frame import LINE_START, MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, read_frame, read_tail
 from meshlab.wal.gather import Stretch
 from meshlab.wal.lines import padded
 from meshlab.wal.lock import Hint
@@ -222,13 +222,20 @@ def _unnamed(root: Path, days: list[str], runs: list[Torn]) -> list[Torn]:
 
 
 def _named(text: mmap.mmap | bytes, sought: set[bytes]) -> set[bytes]:
-    """Which of the names a text holds; stops at the last of them."""
+    """Which of the names stand in whole frames of a text; stops at the last of them."""
     named: set[bytes] = set()
     for match in _NAMES.finditer(text):
-        named |= sought & {match[1]}
-        if len(named) == len(sought):
-            break
+        if match[1] in sought and match[1] not in named and _is_whole(text, match.start(), match.end()):
+            named.add(match[1])
+            if len(named) == len(sought):
+                break
     return named
+
+
+def _is_whole(text: mmap.mmap | bytes, start: int, stop: int) -> bool:
+    """Whether what stands there is in a valid frame of one line: a crash may have torn the naming too."""
+    at, ending = text.rfind(LINE_START, 0, start), text.find(SUM_KEY, stop)
+    return at >= 0 and ending >= 0 and read_frame(text[at : ending + SUM_ENDING]) is not None
 
 
 def _size(path: Path) -> tuple[int, bool]:

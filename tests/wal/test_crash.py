@@ -193,3 +193,22 @@ def test_a_parent_that_cannot_be_synced_is_no_obstacle_but_a_user_directory_is(t
     files = FailingFiles(kind="sync_directory", name="user", error=errno.EACCES)
     with pytest.raises(WriteFailed):
         Writer(root, files=files, clock=lambda: NOON).append(Delete("b"))
+
+
+@pytest.mark.parametrize("cut", [10, 40, 130])
+def test_a_torn_day_is_named_again_when_the_frame_that_named_it_was_torn_too(tmp_path, read_log, cut):
+    """Three days: a torn end, a recovery of it that is torn itself, and a writer that names both."""
+    Writer(tmp_path, clock=lambda: NOON).append(Delete("a"))
+    with (tmp_path / segment_name("20250707")).open("ab") as log:
+        log.write(b'{"timestamp":"2025-07-07T12:00:00.000000Z","e')
+    Writer(tmp_path, clock=lambda: NOON + DAY).append(Delete("lost"))
+    second = tmp_path / segment_name("20250708")
+    (recovered, _) = second.read_bytes().splitlines()
+    second.write_bytes(recovered[:-cut])
+    (tmp_path / "wal.lock").unlink()
+    Writer(tmp_path, clock=lambda: NOON + 2 * DAY).append(Delete("b"))
+    log = read_log(tmp_path)
+    assert names(log) == ["a", "b"]
+    assert log.classes == ["torn", "torn"]
+    Writer(tmp_path, clock=lambda: NOON + 2 * DAY).append(Delete("c"))
+    assert len(read_log(tmp_path).rows) - len(log.rows) == 1, "named once"
