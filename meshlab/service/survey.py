@@ -91,6 +91,8 @@ class Survey:
 
     def _look_ahead(self, log: Mapping[str, int], deleted: Mapping[str, int], now: float) -> Reading:
         """Seconds until the logs have the size of the limit, by default until the disk is full."""
+        if len({*log, *deleted}) < 2:
+            return None
         from meshlab.growth.forecast import reach  # loads Arrow
 
         limit = self._limit

@@ -1,4 +1,4 @@
-"""The gateway and the sites of ``tests/remote``: packages of tests cannot import each other by name."""
+"""The S3 gateway of ``tests/remote``: packages of tests cannot import each other by name."""
 
 import importlib.util
 import sys
@@ -14,4 +14,4 @@ def _beside(name):
 
 
 FOLDER = Path(__file__).resolve().parents[1] / "remote"
-gateway, sites = _beside("gateway"), _beside("sites")
+gateway = _beside("gateway")

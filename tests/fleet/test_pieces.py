@@ -13,8 +13,7 @@ from meshlab.remote.bucket import MemoryBucket
 from meshlab.testing.log import LogBuilder
 from meshlab.timeline import deleted_segments
 from meshlab.wal.chain import LONG_AGO, ORIGIN, Cursor
-
-from .borrowed import sites
+from scoreboard import sites
 
 DAMAGED = Path(__file__).resolve().parents[2] / "data" / "samples" / "damaged"
 DAYS = ("20250701", "20250702", "20250703", "20250704")
