@@ -26,7 +26,7 @@ lab: $(LAB) ## Open JupyterLab on the notebooks (this machine only)
 	$(BIN)/meshlab lab meshlab-lab -- $(OPTIONS)
 
 bench: $(DEV) ## Measure against what one would do instead; takes minutes
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --readme README.md
 
 scoreboard: $(DEV) ## Try every promise with faults; docs/scoreboard.md; under an hour
 	$(BIN)/python -m scoreboard

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from benchmarks import (
     append,
     batches,
     checkpoint,
-    contenders,
     fleet,
     growth,
     http,
@@ -22,18 +22,23 @@ from benchmarks import (
     opening,
     remote,
     replay,
+    results,
+    scaling,
     threads,
     verify,
     widgets,
 )
 from benchmarks.inputs import Inputs
 from benchmarks.measure import tell
-from benchmarks.report import HEAD, Row, markdown_table, page, put_between_marks
+from benchmarks.page import TITLES, page, short_table
+from benchmarks.report import HEAD, Row, markdown_table, put_between_marks
+from benchmarks.results import Result
 
 Measure = Callable[[Inputs, int], list[Row]]
 
 WORK: dict[str, Measure] = {
     "load": load.measure,
+    "sealed": load.measure_sealed,
     "verify": verify.measure,
     "append": append.measure,
     "threads": threads.measure,
@@ -47,55 +52,53 @@ WORK: dict[str, Measure] = {
     "remote": remote.measure,
     "http": http.measure,
     "fleet": fleet.measure,
+    "scaling": scaling.measure,
 }
-"""In the order of the table."""
+assert list(WORK) == list(TITLES)
 
 
 def main() -> None:
+    """Measure what was chosen; write it into the page after each piece, so that a run that is broken off keeps it."""
     options = _options()
     inputs = Inputs(options.folder, options.events)
     options.folder.mkdir(parents=True, exist_ok=True)
     described = machine.describe(options.folder)
     inputs.build()
     inputs.warm()
-    try:
-        rows = run(options.only, inputs, options.rounds)
-    finally:
-        inputs.remove_scratch()
-    table = markdown_table(HEAD, (row.cells() for row in rows))
-    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
-    summary = _summary(inputs, options.rounds)
-    print(table)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    text = page(rows, contenders.DESCRIPTIONS, described, command, summary, contenders.REMARKS)
-    options.out.write_text(text, encoding="utf-8")
-    if options.readme is not None:
-        put_between_marks(options.readme, f"`{command}`: {summary}\n\n{table}")
+    kept = results.read(options.out.with_suffix(".json"))
+    for result in run(options.only, inputs, options.rounds):
+        print(markdown_table(HEAD, (row.cells() for row in result.rows)), flush=True)
+        kept[result.name] = result
+        _write(options, [kept[name] for name in WORK if name in kept], described)
     tell(f"written: {options.out}")
 
 
-def run(chosen: Sequence[str], inputs: Inputs, rounds: int) -> list[Row]:
-    """Measure the chosen pieces of work, in the order of the table."""
-    rows = []
-    for name, measure in WORK.items():
+def run(chosen: Sequence[str], inputs: Inputs, rounds: int) -> Iterator[Result]:
+    """Measure the chosen pieces of work, in the order of the page."""
+    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    for name in WORK:
         if name in chosen:
             tell(f"{name}:")
-            rows += measure(inputs, rounds)
-    return rows
+            busy = os.getloadavg()[0]
+            try:
+                rows = WORK[name](inputs, rounds)
+            finally:
+                inputs.remove_scratch()
+            yield Result(name, command, f"{datetime.now(UTC):%Y-%m-%d}", inputs.events, rounds, busy, rows)
 
 
-def _summary(inputs: Inputs, rounds: int) -> str:
-    size = inputs.log.stat().st_size / 1e6
-    return (
-        f"One log of {inputs.events:,} events, {size:,.0f} MB, single-line frames; {datetime.now(UTC):%Y-%m-%d}; "
-        f"median of {rounds} interleaved rounds (lowest-highest), page cache warm."
-    )
+def _write(options: argparse.Namespace, kept: list[Result], described: dict[str, str]) -> None:
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    results.write(options.out.with_suffix(".json"), kept)
+    options.out.write_text(page(kept, described), encoding="utf-8")
+    if options.readme is not None:
+        put_between_marks(options.readme, short_table(kept))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="meshlab beside its alternatives")
     parser.add_argument("--events", type=int, default=1_000_000, help="events in the log (default: a million)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; the table shows their median (default: 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the page shows their median (default: 3)")
     parser.add_argument("--only", type=_names, default=list(WORK), help=f"some of {','.join(WORK)}")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"), help="where the page is written")
     parser.add_argument("--readme", type=Path, help="a file in which the table between the marks is replaced")

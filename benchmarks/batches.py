@@ -8,6 +8,7 @@ from typing import Any
 
 import meshlab
 from benchmarks.inputs import Inputs, sample_dicts, sample_events
+from benchmarks.lmdb import LmdbLog
 from benchmarks.measure import Figure, Sample, interleave
 from benchmarks.report import SPEED, Bound, Row, rate
 from benchmarks.sqlite import SqliteLog
@@ -22,35 +23,38 @@ def measure(inputs: Inputs, rounds: int) -> list[Row]:
     folder = inputs.scratch("batch")
     objects, dicts = _batches(sample_events(BATCH * BATCHES)), _batches(sample_dicts(BATCH * BATCHES))
     databases = [SqliteLog(folder / f"{name}.db") for name in ("objects", "dicts")]
+    maps = [LmdbLog(folder / f"{name}.lmdb") for name in ("objects", "dicts")]
     try:
         with meshlab.open(folder / "store") as store:
             contenders = {
                 "objects, meshlab": _sample(store["objects"].append_many, objects),
                 "objects, SQLite": _sample(databases[0].append_events, objects),
+                "objects, LMDB": _sample(maps[0].append_events, objects),
                 "dicts, meshlab": _sample(store["dicts"].append_many, dicts),
                 "dicts, SQLite": _sample(databases[1].append_dicts, dicts),
+                "dicts, LMDB": _sample(maps[1].append_dicts, dicts),
             }
             figures = interleave(contenders, rounds * ROUNDS)
     finally:
-        for database in databases:
+        for database in (*databases, *maps):
             database.close()
     return [
-        _row(figures, "objects", "from MeshEvent objects", Bound(1.5), Bound(2.0)),
-        _row(figures, "dicts", "from plain dicts, validated", Bound(0.9), Bound(1.5)),
+        *_rows(figures, "objects", "from MeshEvent objects", Bound(1.5), Bound(2.0)),
+        *_rows(figures, "dicts", "from plain dicts, validated", Bound(0.9), Bound(1.5)),
     ]
 
 
-def _row(figures: dict[str, Figure], kind: str, work: str, floor: Bound, aim: Bound) -> Row:
-    ours, theirs = figures[f"{kind}, meshlab"], figures[f"{kind}, SQLite"]
-    return Row(
-        f"batches of {BATCH:,}, {work}",
-        rate(ours),
-        f"SQLite executemany {rate(theirs)}",
-        ours.median / theirs.median,
-        SPEED,
-        floor,
-        aim,
-    )
+def _rows(figures: dict[str, Figure], kind: str, work: str, floor: Bound, aim: Bound) -> list[Row]:
+    ours = figures[f"{kind}, meshlab"]
+    rows = []
+    for name, shown, *bounds in (
+        ("SQLite", "SQLite executemany", floor, aim),
+        ("LMDB", "LMDB, one transaction", None, None),
+    ):
+        theirs = figures[f"{kind}, {name}"]
+        ratio = ours.median / theirs.median
+        rows.append(Row(f"batches of {BATCH:,}, {work}", rate(ours), f"{shown} {rate(theirs)}", ratio, SPEED, *bounds))
+    return rows
 
 
 def _batches(events: Sequence[Any]) -> list[Sequence[Any]]:

@@ -52,6 +52,19 @@ def duckdb_totals_by_position(path: Path) -> Any:
         group by all""")
 
 
+def duckdb_replay(path: Path) -> Any:
+    """The live records: what stands since the last Insert of an id, and for each field the last value given."""
+    last = ", ".join(
+        f'arg_max("{name}", seq) filter ("{name}" is not null and seq >= since) as "{name}"'
+        for name in FIELDS
+        if name != "id"
+    )
+    return _duckdb(f"""
+        with events as (select {_duckdb_op()} as op, {_duckdb_record()}, seq from {_read_json(path)}),
+        lives as (select *, max(seq) filter (op <> 'update') over (partition by id) as since from events)
+        select id, {last} from lives group by id having arg_max(op, seq) filter (seq = since) = 'insert'""")
+
+
 def _duckdb(query: str) -> Any:
     import duckdb
 

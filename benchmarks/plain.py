@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from meshlab.events import MeshEvent, encode_event
 
 
 class BareLog:
@@ -26,6 +29,22 @@ class BareLog:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+class PhaseOneLog:
+    """The way of phase 1: a line with a time, in a file opened and closed for each event; never a sync."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def append(self, event: MeshEvent) -> None:
+        now = datetime.now(UTC)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with open(self._folder / f"wal-{now:%Y%m%d}.log", "a", encoding="utf-8") as file:
+            file.write(f'{{"timestamp":"{now.isoformat()}","event":{encode_event(event).decode()}}}\n')
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def replay_by_orjson(path: Path) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -97,29 +97,6 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def page(
-    rows: Sequence[Row],
-    contenders: Iterable[Sequence[str]],
-    machine: Mapping[str, str],
-    command: str,
-    summary: str,
-    remarks: Sequence[str],
-) -> str:
-    """The whole of ``docs/benchmarks.md``."""
-    parts = [
-        "# Benchmarks",
-        f"Made by `{command}`. {summary}",
-        markdown_table(HEAD, (row.cells() for row in rows)),
-        "## What each contender does",
-        markdown_table(CONTENDER_HEAD, contenders),
-        "## How to read the table",
-        "\n".join(f"- {remark}" for remark in remarks),
-        "## Machine",
-        markdown_table(("what", "value"), machine.items()),
-    ]
-    return "\n\n".join(parts) + "\n"
 
 
 def put_between_marks(path: Path, text: str) -> None:

@@ -38,7 +38,7 @@ class SqliteLog:
         self.append_many([row_of(event) for event in events])
 
     def append_dicts(self, events: Sequence[Mapping[str, Any]]) -> None:
-        self.append_many([(op, _encode(body).decode()) for event in events for op, body in event.items()])
+        self.append_many(rows_of_dicts(events))
 
     def close(self) -> None:
         self._connection.close()
@@ -71,3 +71,8 @@ def row_of(event: MeshEvent) -> tuple[str, str]:
     if isinstance(event, (Insert, Update)):
         return type(event).__name__, _encode(event.memory).decode()
     return type(event).__name__, _encode(event.id if isinstance(event, Delete) else event.value).decode()
+
+
+def rows_of_dicts(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The same of events as plain dicts."""
+    return [(op, _encode(body).decode()) for event in events for op, body in event.items()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import meshlab
 from benchmarks.inputs import Inputs, sample_events
+from benchmarks.lmdb import LmdbLog
 from benchmarks.measure import Figure, Sample, interleave
 from benchmarks.report import SPEED, Bound, Row, rate
 from benchmarks.sqlite import SharedSqliteLog, SqliteLog
@@ -16,8 +17,8 @@ from meshlab.events import MeshEvent
 
 THREADS = 64
 PER_THREAD = 200
-SQLITE_PER_THREAD = 50
-"""SQLite gets fewer: it would take most of the time of the whole run."""
+OTHERS_PER_THREAD = 50
+"""SQLite and LMDB get fewer: they would take most of the time of the whole run."""
 
 Append = Callable[[MeshEvent], object]
 
@@ -30,7 +31,7 @@ def measure(inputs: Inputs, rounds: int) -> list[Row]:
             {
                 "one thread": lambda: _rate([store["one"].append], events[: THREADS * 32]),
                 "64 threads": lambda: _rate([store["many"].append] * THREADS, events),
-                **_sqlite(folder, events[: THREADS * SQLITE_PER_THREAD]),
+                **_databases(folder, events[: THREADS * OTHERS_PER_THREAD]),
             },
             rounds,
         )
@@ -41,7 +42,7 @@ def measure(inputs: Inputs, rounds: int) -> list[Row]:
         *[
             _row(ours, figures, name, name, *((Bound(4.0), Bound(8.0)) if name == best else (None, None)))
             for name in figures
-            if name.startswith("SQLite")
+            if name.startswith(("SQLite", "LMDB"))
         ],
     ]
 
@@ -54,7 +55,7 @@ def _row(
     return Row(work, rate(ours), f"{shown} {rate(theirs)}", ours.median / theirs.median, SPEED, floor, aim)
 
 
-def _sqlite(folder: Path, events: Sequence[MeshEvent]) -> dict[str, Sample]:
+def _databases(folder: Path, events: Sequence[MeshEvent]) -> dict[str, Sample]:
     def per_thread() -> float:
         logs = [SqliteLog(folder / "own.db") for _ in range(THREADS)]
         try:
@@ -70,7 +71,14 @@ def _sqlite(folder: Path, events: Sequence[MeshEvent]) -> dict[str, Sample]:
         finally:
             log.close()
 
-    return {"SQLite, a connection per thread": per_thread, "SQLite, one shared connection": shared}
+    def by_lmdb() -> float:
+        log = LmdbLog(folder / "shared.lmdb")
+        try:
+            return _rate([log.append] * THREADS, events)
+        finally:
+            log.close()
+
+    return {"SQLite, a connection per thread": per_thread, "SQLite, one shared connection": shared, "LMDB": by_lmdb}
 
 
 def _rate(appends: Sequence[Append], events: Sequence[MeshEvent]) -> float:

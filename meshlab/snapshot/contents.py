@@ -106,7 +106,7 @@ class Contents:
             raise SnapshotError(f"a content with the SHA-256 {digest} is in no contents layer", hint=_LOST)
         sizes = np.diff(_offsets(plain)).astype(np.int64)
         sizes[rows] = index.size[found]
-        step = _SPARSE if sparing and 4 * len(found) < len(index.keys) else _SLICE
+        step = _SPARSE if sparing and 4 * len(found) < index.rows_beside(found) else _SLICE
         for low, high in _cuts(sizes):
             pieces = []
             for start in range(low, high, step):  # a few texts from everywhere must not add up to the file
@@ -241,6 +241,10 @@ class _Index(NamedTuple):
             hit = same.to_numpy(zero_copy_only=False)
             rows[tried[hit]] = candidate[hit]
             at[tried] += 1
+
+    def rows_beside(self, rows: Any) -> int:
+        """How many texts the batches hold that some rows are in."""
+        return int(np.bincount(self.buffer)[np.unique(self.buffer[rows])].sum())
 
     def texts(self, plain: pa.Array, at: Any, rows: Any) -> pa.Array:
         """A copy of ``plain`` with the texts of ``rows`` in the places ``at``.

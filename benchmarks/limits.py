@@ -1,0 +1,3 @@
+"""What is left between us and the limit, in words."""
+
+LIMITS = ""
