@@ -8,7 +8,7 @@ DEV := $(VENV)/.ready-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench scoreboard lint format check clean
+.PHONY: help demo test minimal lab bench scoreboard lint format check clean
 
 help: ## List the targets
 	@echo "usage: make <target>"
@@ -21,6 +21,12 @@ test: $(DEV) ## Run all tests, doctests and notebooks
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 	  echo "no Chromium here: the test in a real browser is left out (Debian, Ubuntu: apt-get install chromium)"
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+minimal: | $(BIN)/python ## Install the core alone in build/minimal and see that it needs no extra
+	@rm -rf build/minimal
+	@$(BIN)/python -m venv build/minimal
+	@build/minimal/bin/python -m pip --disable-pip-version-check --quiet install .
+	build/minimal/bin/python tests/minimal.py
 
 lab: $(LAB) ## Open JupyterLab on the notebooks (this machine only)
 	$(BIN)/meshlab lab meshlab-lab -- $(OPTIONS)

@@ -37,7 +37,15 @@ from contextlib import contextmanager
 
 
 class MeshlabError(Exception):
-    """Base of all meshlab errors: a message, and a hint on what to do next."""
+    """Base of all meshlab errors: a message, and a hint on what to do next.
+
+    >>> from meshlab import open
+    >>> try:
+    ...     open("/nowhere").users()
+    ... except MeshlabError as error:
+    ...     print(error.message, error.hint, sep=": ")
+    store /nowhere does not exist: check --store or $MESH_STORE; the first append creates a store
+    """
 
     default_hint = "see docs/format.md"
 

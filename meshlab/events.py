@@ -73,7 +73,11 @@ class SolitonMemory(Fields, frozen=True, omit_defaults=True):
 
 
 class Insert(msgspec.Struct, frozen=True, rename={"memory": "Insert"}):
-    """The record becomes this one."""
+    """The record becomes this one.
+
+    >>> encode_event(Insert(SolitonMemory(id="m1", amplitude=0.5)))
+    b'{"Insert":{"id":"m1","amplitude":0.5}}'
+    """
 
     memory: SolitonMemory
 
@@ -82,7 +86,11 @@ class Insert(msgspec.Struct, frozen=True, rename={"memory": "Insert"}):
 
 
 class Update(msgspec.Struct, frozen=True, rename={"memory": "Update"}):
-    """The given fields replace those of an existing record (all seventeen: an ``Insert``)."""
+    """The given fields replace those of an existing record (all seventeen: an ``Insert``).
+
+    >>> encode_event(Update(SolitonMemory(id="m1", access_count=3)))
+    b'{"Update":{"id":"m1","access_count":3}}'
+    """
 
     memory: SolitonMemory
 
@@ -96,7 +104,11 @@ def _check_memory(memory: Any, where: str) -> None:
 
 
 class Delete(msgspec.Struct, frozen=True, rename={"id": "Delete"}):
-    """The record goes."""
+    """The record goes.
+
+    >>> encode_event(Delete("m1"))
+    b'{"Delete":"m1"}'
+    """
 
     id: str
 
@@ -106,7 +118,11 @@ class Delete(msgspec.Struct, frozen=True, rename={"id": "Delete"}):
 
 
 class Other(msgspec.Struct, frozen=True):
-    """Any other JSON value: kept and counted, changes no state."""
+    """Any other JSON value: kept and counted, changes no state.
+
+    >>> encode_event(Other(["free", "form"]))
+    b'["free","form"]'
+    """
 
     value: Any
 

@@ -20,6 +20,12 @@ def append_to_wal(uid: str, event: Event) -> Receipt:
     """Append one event, durably, to the log of a user in the default store.
 
     After a failed write the next call opens the log anew, which repairs it.
+
+    >>> import os, tempfile
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, MESH_STORE=tempfile.mkdtemp()):
+    ...     append_to_wal("ann", {"Insert": {"id": "m1"}}).last_seq
+    1
     """
     store = _default_store()
     try:
@@ -30,12 +36,27 @@ def append_to_wal(uid: str, event: Event) -> Receipt:
 
 
 def user_root(uid: str) -> Path:
-    """The directory of a user in the default store.  Raises ``BadUserId``; creates nothing."""
+    """The directory of a user in the default store.  Raises ``BadUserId``; creates nothing.
+
+    >>> import os
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, MESH_STORE="/srv/mesh"):
+    ...     user_root("ann")
+    PosixPath('/srv/mesh/ann')
+    """
     return paths.user_root(paths.store_root(), uid)
 
 
 def replay_wal(uid: str) -> dict[str, dict[str, Any]]:
-    """The memories of a user in the default store, by id, in their JSON form."""
+    """The memories of a user in the default store, by id, in their JSON form.
+
+    >>> import os, tempfile
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, MESH_STORE=tempfile.mkdtemp()):
+    ...     _ = append_to_wal("ann", {"Insert": {"id": "m1", "amplitude": 0.5}})
+    ...     replay_wal("ann")
+    {'m1': {'id': 'm1', 'amplitude': 0.5}}
+    """
     return {record["id"]: record for record in _default_store()[uid].state(progress=False).to_pylist()}
 
 

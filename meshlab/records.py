@@ -20,7 +20,11 @@ Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info
 
 
 class EmotionalSignature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How a memory felt; each number is unitless, None means not given."""
+    """How a memory felt; each number is unitless, None means not given.
+
+    >>> EmotionalSignature(valence=0.2, trauma_indicators=("loss",)).trauma_indicators
+    ('loss',)
+    """
 
     valence: Finite | None = None
     arousal: Finite | None = None
@@ -29,7 +33,11 @@ class EmotionalSignature(msgspec.Struct, frozen=True, omit_defaults=True, forbid
 
 
 class ComfortMetrics(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The comfort state of a memory; each number is unitless, None means not given."""
+    """The comfort state of a memory; each number is unitless, None means not given.
+
+    >>> msgspec.to_builtins(ComfortMetrics(energy=0.5))
+    {'energy': 0.5}
+    """
 
     energy: Finite | None = None
     stress: Finite | None = None

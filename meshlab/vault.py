@@ -191,6 +191,13 @@ class SolitonVault:
     ``accept=["wal-20250707.log:1234"]``.
 
     A user who is not there has no memories; the first change creates what is missing.
+
+    >>> import meshlab, tempfile
+    >>> vault = SolitonVault(meshlab.open(tempfile.mkdtemp())["ann"])
+    >>> vault.store_memory("sea", "The tide came in at six.", id="m1")
+    'm1'
+    >>> vault.update("m1", position=0.25)["position"], "m1" in vault, len(vault)
+    (0.25, True, 1)
     """
 
     def __init__(self, user: UserStore, *, accept: Collection[str] = (), clock: Callable[[], int] = wall_clock) -> None:
@@ -405,6 +412,13 @@ def store_memory(uid: str, concept_id: str, content: str, importance: float = 1.
     ``details`` are those of ``new_memory``.  A new id changes nothing that is there, so
     nothing is read: this is as fast as an append.  Raises ``BadEvent``, before anything
     is written.
+
+    >>> import tempfile
+    >>> from unittest import mock
+    >>> with mock.patch.dict(os.environ, MESH_STORE=tempfile.mkdtemp()):
+    ...     id = store_memory("ann", "sea", "The tide came in at six.", importance=0.49)
+    >>> len(id)
+    36
     """
     memory = new_memory(concept_id, content, importance, id=str(uuid4()), now=wall_clock(), **details)
     append_to_wal(uid, Insert(memory))

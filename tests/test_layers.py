@@ -95,3 +95,30 @@ def test_reader_and_writer_share_the_format_and_not_each_other(one, other):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_is_too_long_to_read(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def private_imports(tree):
+    """Names with an underscore that are imported from a module, or asked of one that was imported."""
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if _is_private(alias.name))
+            modules |= {alias.asname or alias.name for alias in node.names if (node.module or "").startswith("meshlab")}
+    asked = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name))
+    for node in asked:
+        if _is_private(node.attr) and node.value.id in modules and node.value.id.islower():
+            yield f"{node.value.id}.{node.attr}"
+
+
+def _is_private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_module_takes_a_private_name_of_another(path):
+    assert list(private_imports(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+def test_a_twin_that_takes_private_names_is_found():
+    twin = "from meshlab.snapshot import layers\nfrom meshlab.wal.commit import _link\nlayers._verified.clear()"
+    assert list(private_imports(ast.parse(twin))) == ["meshlab.wal.commit._link", "layers._verified"]

@@ -30,7 +30,11 @@ KINDS = ("uid", *OPS, *(f"in {dialect}" for dialect in DIALECTS))
 @click.option("--users", type=click.IntRange(1), default=6, show_default=True, help="Users of the store to build.")
 @click.option("--days", type=click.IntRange(1), default=10, show_default=True, help="Days of the store to build.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True, help="For results."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("build/demo"),
+    show_default=True,
+    help="Where the results go.",
 )
 @format_option
 @click.pass_obj
@@ -40,6 +44,10 @@ def command(settings: Settings, events: int | None, users: int, days: int, out: 
     It verifies a store, loads it to Arrow, replays every user, and runs the first
     notebook.  The store is the sample that comes with meshlab, the one given by
     --store, or with --events a new one under --out.
+
+    \b
+      meshlab demo
+      meshlab demo --events 1000000 --users 50 --days 30
     """
     with storage_errors("create", out):
         out.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,12 @@ def command(settings: Settings, uids: tuple[str, ...], ops: tuple[str, ...], bar
     """Write events as JSON, one object per line.
 
     They are those of UIDs, of all users when none is named.  Each has uid, lsn, seq,
-    ts, effective_ts, op, dialect, key and, last, the event as it stands in the log.
+    ts, effective_ts, op, dialect, key and, last, the event as it stands in the log.  Exit
+    code 2: there is damage in the logs.
+
+    \b
+      meshlab dump ann --op insert --follow
+      meshlab dump ann --bare | meshlab --store copy append ann
     """
     store = store_root(settings.store)
     logs = [Log(existing_user(store, uid), ops or OPS, bare) for uid in uids or user_ids(store)]

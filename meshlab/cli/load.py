@@ -46,7 +46,11 @@ def command(
     With --jobs or --dask users are loaded side by side, large ones by segment, into a
     folder: summary.parquet with a row per user, and parts/ with the events.  The same
     command goes on where it was, and users who failed are tried again.  --store may then
-    be the bucket that 'sync push' wrote, too.
+    be the bucket that 'sync push' wrote, too.  Exit code 2: there is damage in the logs.
+
+    \b
+      meshlab load --since 2025-07-08T00:00:00Z -o events.parquet
+      meshlab load --jobs 4 -o build/events
     """
     chosen = {"since": since, "until": until, "ops": list(ops) or None, "ids": list(ids) or None}
     with workers(jobs, dask) as hands:

@@ -20,7 +20,11 @@ STORE = "store"
 
 @click.group("notebooks")
 def command() -> None:
-    """Run the notebooks of the course."""
+    """Run the notebooks of the course.
+
+    \b
+      meshlab notebooks run 01_replay --out pages
+    """
 
 
 @command.command("run")

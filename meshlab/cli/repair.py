@@ -23,6 +23,10 @@ def command(settings: Settings, uid: str, target: Path, fmt: str) -> None:
     The log of UID is copied into TARGET, a new directory.  The original is never
     edited.  Shown is every stretch of bytes that was left out.  Exit code 2: damage was
     left out, more than a torn tail.
+
+    \b
+      meshlab repair ann repaired/ann
+      meshlab --store repaired replay ann
     """
     report = settings.open()[uid].repair(target)
     left_out = [reject_row(uid, reject) for reject in report.left_out]

@@ -17,6 +17,10 @@ def command(settings: Settings, uids: tuple[str, ...], fmt: str) -> None:
     They are those of UIDs, of all users when none is named, as Parquet.  The copies are
     a cache that makes loads faster: they are used only while they match their log, and
     may be deleted at any time.  The log itself is not touched.
+
+    \b
+      meshlab seal
+      meshlab seal ann bob
     """
     store = settings.open()
     rows = [{"uid": uid, **sealed._asdict()} for uid in uids or store.users() for sealed in store[uid].seal()]

@@ -20,7 +20,9 @@ NEEDED = ("httptools", "prometheus_client", "starlette", "uvicorn")
 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; beyond loopback needs --tokens.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port; 0 takes any free one."
+)
 @click.option(
     "--tokens",
     type=click.Path(path_type=Path),
@@ -34,7 +36,9 @@ NEEDED = ("httptools", "prometheus_client", "starlette", "uvicorn")
 @click.option(
     "--waiting", type=click.IntRange(1), default=10_000, show_default=True, help="Most events waiting for the disk."
 )
-@click.option("--connections", type=click.IntRange(1), default=1_000, show_default=True, help="Most at a time.")
+@click.option(
+    "--connections", type=click.IntRange(1), default=1_000, show_default=True, help="Most connections at a time."
+)
 @click.option("--timeout", type=Span(), default="30s", show_default=True, help="A request must have arrived by then.")
 @click.option("--drain", type=Span(), default="20s", show_default=True, help="When told to end, answer for so long.")
 @click.option("--min-free", type=Size(), default="64MiB", show_default=True, help="Not ready with less free space.")
@@ -42,7 +46,7 @@ NEEDED = ("httptools", "prometheus_client", "starlette", "uvicorn")
     "--limit",
     type=Size(),
     default="none",
-    help="/metrics tells when the logs reach this size; by default, a full disk.",
+    help="/metrics tells when the logs reach this size.  [default: a full disk]",
 )
 @click.option(
     "--count-user", "users", metavar="UID", multiple=True, help="Tell this user apart in /metrics (may be repeated)."

@@ -13,7 +13,7 @@ from meshlab.cli.output import Settings, arrow_rows, finish, format_option, writ
 @format_option
 @click.pass_obj
 def command(settings: Settings, query: str, fmt: str) -> None:
-    """Run a SQL query over a store.
+    """Run QUERY, in SQL, over a store.
 
     The tables are events, rejects and segments; nothing else can be read.  Exit code 2:
     there is damage in the logs that were read.

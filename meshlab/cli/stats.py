@@ -31,8 +31,12 @@ COLUMNS = (
 def command(settings: Settings, uids: tuple[str, ...], jobs: int, dask: str | None, fmt: str) -> None:
     """Count what each log holds.
 
-    Without UIDs all users are counted.  Exit code 2: there is damage, more than a torn
-    tail.
+    Without UIDs all users are counted.  --store may also be the bucket that 'sync push'
+    wrote.  Exit code 2: there is damage, more than a torn tail.
+
+    \b
+      meshlab stats
+      meshlab stats ann --format json
     """
     with workers(jobs, dask) as hands:
         ships = fleet(settings, hands)

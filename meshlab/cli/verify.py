@@ -28,6 +28,10 @@ def command(settings: Settings, uids: tuple[str, ...], jobs: int, dask: str | No
     With --jobs or --dask users are checked side by side, large ones by segment.  One who
     cannot be read is told, the others are still checked, and the exit code is 1.  --store
     may then be the bucket that 'sync push' wrote, too.
+
+    \b
+      meshlab verify
+      meshlab --store s3://backups/mesh verify --jobs 4 --format json
     """
     with workers(jobs, dask) as hands:
         ships = fleet(settings, hands)

@@ -12,7 +12,7 @@ from meshlab.growth.distinct import Distinct
 from meshlab.growth.lives import Lives
 from meshlab.growth.sizes import Sizes
 from meshlab.growth.trace import Trace
-from meshlab.snapshot.checkpoint import _STRETCH
+from meshlab.snapshot.checkpoint import STRETCH
 from meshlab.snapshot.contents import LEAST
 
 _EVENT_BYTES = 280
@@ -95,12 +95,12 @@ class Material:
     def _cuts(self, start: int, stop: int) -> list[int]:
         """Where a checkpoint has so much in memory that it writes a layer before it goes on."""
         cuts: list[int] = []
-        if self._arrow[stop] - self._arrow[start] < _STRETCH:
+        if self._arrow[stop] - self._arrow[start] < STRETCH:
             return cuts
         ends = self.trace.ends
         for nbytes in range(int(ends[start]) + _READ, int(ends[stop]), _READ):
             at = int(np.searchsorted(ends, nbytes, side="right")) - 1
-            if self._arrow[at] - self._arrow[cuts[-1] if cuts else start] >= _STRETCH:
+            if self._arrow[at] - self._arrow[cuts[-1] if cuts else start] >= STRETCH:
                 cuts.append(at)
         return cuts
 

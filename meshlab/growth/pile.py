@@ -9,7 +9,7 @@ from meshlab.growth.material import Material, Tombstones
 from meshlab.growth.sizes import Sizes
 from meshlab.snapshot.layers import choose_merge
 from meshlab.snapshot.manifest import CONTENTS, RECORDS, Layer
-from meshlab.snapshot.stack import _LARGE
+from meshlab.snapshot.stack import LARGE_CONTENTS
 
 _MOST_ORPHANS = 100
 
@@ -71,7 +71,7 @@ class Pile:
 
     def _merge_contents(self) -> int:
         written = 0
-        while (run := choose_merge(self._contents, _LARGE)) is not None:
+        while (run := choose_merge(self._contents, LARGE_CONTENTS)) is not None:
             sizes = [layer.nbytes for layer in self._contents[run]]
             self._drop(self._contents, run)
             written += self._push(self._contents, CONTENTS, self._sizes.joined(sizes))

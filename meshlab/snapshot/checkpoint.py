@@ -52,10 +52,10 @@ from meshlab.wal.sink import SyncedFile
 from meshlab.wal.writer import sync_names, wall_clock
 
 CHECKPOINT_LOCK = "checkpoint.lock"
-_TRIAL = ".trial"
-_STRETCH = 64 << 20
+STRETCH = 64 << 20
 """Arrow bytes of events folded into one layer."""
 
+_TRIAL = ".trial"
 _LAST_ORPHANS = 100
 LONGEST_RETENTION = 36_500
 """Days."""
@@ -245,7 +245,7 @@ class _Work:
         events = load_user(self.root, self.uid, pieces, start=start, columns=FOLD_COLUMNS, progress=self.progress)
         for batch in events.to_batches():
             stack.add(batch)
-            if stack.waiting_bytes >= _STRETCH:
+            if stack.waiting_bytes >= STRETCH:
                 stack.flush()
         stack.flush()
         folded, effective, rejects = self._take_stock(before, pieces, events)

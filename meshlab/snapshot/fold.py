@@ -169,6 +169,7 @@ class Step:
         return given
 
     def kinds(self) -> Any:
+        """What each row does; an update that gives every field sets the record."""
         kinds = _KIND_OF_OP[self.ops]
         whole = np.flatnonzero(kinds == PARTIAL)
         for name in FIELDS:
@@ -208,6 +209,7 @@ class Step:
         return source
 
     def state(self, *, ordered: bool) -> pa.Table:
+        """The records that live behind the last event, sorted by id if wanted."""
         live = np.flatnonzero(self.last >= 0)
         live = live[self.kind[self.last[live]] == SET]
         ids = self.columns["id"].take(pa.array(self.last[live]))
@@ -249,6 +251,7 @@ class Step:
         return pc.coalesce(unchanged, pa.array([texts.get(code) for code in live.tolist()], kept.type))
 
     def orphan_table(self) -> pa.Table:
+        """The orphans as rows: where each stands, and the fields it gives."""
         if not len(self.orphans):
             return ORPHAN_SCHEMA.empty_table()
         rows = self.orphans - self.base_rows
@@ -271,6 +274,7 @@ class Step:
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(names, pa.string()).take(pa.array(name)))
 
     def counts(self) -> Counts:
+        """The events by what they do."""
         by_op = np.bincount(self.ops[self.base_rows :], minlength=len(OPS)).tolist()
         return Counts(
             self.events.num_rows, by_op[INSERT], by_op[UPDATE], by_op[DELETE], by_op[OTHER], len(self.orphans)

@@ -176,6 +176,11 @@ def verify_layer(path: Path, layer: Layer) -> None:
     _verified[seen] = True
 
 
+def forget_verified() -> None:
+    """Compare every layer anew, as a process does that has just started."""
+    _verified.clear()
+
+
 _ELSEWHERE = "restore the file from a copy of the store; 'meshlab windows' tells which moments need it"
 
 

@@ -37,7 +37,7 @@ from meshlab.wal.lines import Reject
 _MAP_BATCHES = 4
 """Batches of a phase-1 map that go into one layer."""
 
-_LARGE = 16 << 20
+LARGE_CONTENTS = 16 << 20
 """A layer of contents with more bytes is not merged: rewriting it would win nothing."""
 
 
@@ -104,7 +104,7 @@ class Stack:
         """Merge neighbours of one size, as long as there are enough of them."""
         while (run := choose_merge(self.of_kind(RECORDS))) is not None:
             self._merge(RECORDS, run)
-        while (run := choose_merge(self.of_kind(CONTENTS), _LARGE)) is not None:
+        while (run := choose_merge(self.of_kind(CONTENTS), LARGE_CONTENTS)) is not None:
             self._merge(CONTENTS, run)
 
     def _merge(self, kind: str, run: slice) -> None:

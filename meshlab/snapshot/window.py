@@ -40,6 +40,7 @@ class Window:
         self.data = kept + more
 
     def error(self, position: int, expected: str, found: str, record: int | None = None) -> SnapshotError:
+        """What is wrong at a place of the window, with its byte in the file and the number of the record."""
         where = f"{self.path}: byte {self.base + position}"
         if record is not None:
             where += f", record {record + 1}"
@@ -55,6 +56,7 @@ class Keys:
         self.starts: list[Any] = []
 
     def add(self, ids: pa.Array, starts: Any) -> None:
+        """Note some keys and the bytes at which they start."""
         texts = ids.to_numpy(zero_copy_only=False)
         self.hashes.append(np.fromiter(map(hash, texts), np.int64, len(texts)))
         self.starts.append(starts)
@@ -78,6 +80,7 @@ class Keys:
             seen[key] = record
 
     def key(self, start: int) -> bytes:
+        """The key that starts at a byte, read anew."""
         self.window.file.seek(start)
         (length,) = _U64.unpack(self.window.file.read(8))
         return self.window.file.read(length)

@@ -36,7 +36,12 @@ Progress = Callable[[int], object]
 
 
 class BuiltStore(NamedTuple):
-    """What was built: events per user, bytes in all, events by kind (``recall`` and ``seal`` are updates)."""
+    """What was built: events per user, bytes in all, events by kind (``recall`` and ``seal`` are updates).
+
+    >>> built = BuiltStore(Path("store"), {"ada": 3}, 3, 1_200, {"insert": 1, "recall": 2})
+    >>> built.kinds["recall"] / built.events > 0.6
+    True
+    """
 
     path: Path
     users: dict[str, int]
@@ -69,6 +74,10 @@ def build_store(
     of them carry an idempotency key.
 
     Raises ``MeshlabError`` when the numbers make no sense or the folder is not empty.
+
+    >>> import tempfile
+    >>> build_store(tempfile.mkdtemp(), users=["ann"], days=2, events=20).users
+    {'ann': 20}
     """
     root = Path(path)
     names = list(users) if not isinstance(users, int) else _names(users)
@@ -93,6 +102,10 @@ def build_benchmark_log(
 
     30 % Insert, 63 % Update (recalls), 7 % Delete: a million events make about 440 MB.
     Returns the segment's path.
+
+    >>> import tempfile
+    >>> build_benchmark_log(tempfile.mkdtemp(), events=10).name
+    'wal-20250701.log'
     """
     root = Path(path)
     _make_empty(root)

@@ -64,7 +64,12 @@ class DrillRow(NamedTuple):
 
 
 class DrillReport(NamedTuple):
-    """What a drill found; shows itself as a table."""
+    """What a drill found; shows itself as a table.
+
+    >>> report = DrillReport(Path("copy"), [DrillRow("ann", "cut", 20, ["at byte 7: an event is lost"], "")])
+    >>> report.holds, report.failures
+    (False, ['ann, cut: at byte 7: an event is lost'])
+    """
 
     store: Path
     rows: list[DrillRow]
@@ -164,7 +169,7 @@ class _User:
         shutil.rmtree(self.scratch, ignore_errors=True)
         try:
             shutil.copytree(self.root, target, ignore=shutil.ignore_patterns(*_LOCKS))
-            layers._verified.clear()  # as a process reads it that has just started
+            layers.forget_verified()
             yield target
         finally:
             shutil.rmtree(self.scratch, ignore_errors=True)
@@ -182,7 +187,7 @@ class _User:
         summed = has_sum(path, data, at // 8)
         data[at // 8] ^= 1 << at % 8
         path.write_bytes(data)
-        layers._verified.clear()
+        layers.forget_verified()
         try:
             same, told = _hash(root) == self.hash, _rejects(root) != before
         except MeshlabError:

@@ -32,7 +32,21 @@ __all__ = [
 
 
 class WrappedFiles(Files):
-    """Passes every operation on to another ``Files``; the base of the two below."""
+    """Passes every operation on to another ``Files``; the base of the two below.
+
+    >>> class Counted(WrappedFiles):
+    ...     syncs = 0
+    ...
+    ...     def sync(self, fd):
+    ...         self.syncs += 1
+    ...         super().sync(fd)
+    >>> import meshlab, tempfile
+    >>> files = Counted()
+    >>> with meshlab.Store(tempfile.mkdtemp(), files=files) as store:
+    ...     _ = store["ann"].append({"Delete": "m0"})
+    >>> files.syncs
+    1
+    """
 
     def __init__(self, inner: Files = REAL_FILES) -> None:
         self.inner = inner
@@ -92,7 +106,13 @@ class WrappedFiles(Files):
 
 
 class UnsyncedFiles(Files):
-    """Real files without the syncs: for tests that lose no power."""
+    """Real files without the syncs: for tests that lose no power.
+
+    >>> import meshlab, tempfile
+    >>> with meshlab.Store(tempfile.mkdtemp(), files=UnsyncedFiles()) as store:
+    ...     store["ann"].append({"Delete": "m0"}).last_seq
+    1
+    """
 
     def sync(self, fd: int) -> None:
         """Nothing: the bytes stay in the page cache."""
@@ -102,7 +122,11 @@ class UnsyncedFiles(Files):
 
 
 class Operation(NamedTuple):
-    """One operation that returned: its name, its path, and the bytes it wrote."""
+    """One operation that returned: its name, its path, and the bytes it wrote.
+
+    >>> Operation("write", Path("wal-20250701.log"), 5).size
+    5
+    """
 
     name: str
     path: Path
@@ -190,7 +214,14 @@ class RecordingFiles(WrappedFiles):
 
 
 class PowerCut(Exception):
-    """Raised by ``FailingFiles`` to stop a writer where it stands; no ``OSError``, so nothing mends it."""
+    """Raised by ``FailingFiles`` to stop a writer where it stands; no ``OSError``, so nothing mends it.
+
+    >>> import meshlab, tempfile
+    >>> cut = FailingFiles(kind="sync", nth=1, name="wal-*", error=PowerCut())
+    >>> meshlab.Store(tempfile.mkdtemp(), files=cut)["ann"].append({"Delete": "m0"})
+    Traceback (most recent call last):
+    meshlab.testing.files.PowerCut
+    """
 
 
 class FailingFiles(WrappedFiles):

@@ -35,6 +35,13 @@ class LogBuilder:
     ``seq`` and ``prev`` stand for the last frame and may be set, to make a gap or a
     fork.  A frame without ``day`` goes to the day of the one before, one without
     ``time`` a second after it (from midnight on).
+
+    >>> log = LogBuilder("20250701")
+    >>> _ = log.frame([{"Insert": {"id": "a"}}])
+    >>> _ = log.frame([{"Delete": "a"}], day="20250702", key="visit-7")
+    >>> log.raw(b'{"Delete":"torn')
+    >>> log.days(), log.seq
+    (['20250701', '20250702'], 2)
     """
 
     def __init__(self, day: str = FIRST_DAY) -> None:

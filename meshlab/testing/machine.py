@@ -116,6 +116,12 @@ class LogMachine:
 
     ``disk`` may be a twin that is broken on purpose: then ``check`` must fail sooner or
     later.  ``done`` counts the steps by name.
+
+    >>> import tempfile
+    >>> machine = LogMachine(Path(tempfile.mkdtemp()) / "u", seed=3)
+    >>> machine.append()
+    >>> machine.crash()
+    >>> machine.check()
     """
 
     def __init__(self, root: Path, seed: int = 0, disk: ForgetfulFiles | None = None) -> None:
@@ -302,7 +308,7 @@ class LogMachine:
 
     def _read(self) -> State:
         """The newest manifest's records, verified, and the fold of the rest, as a new process reads them."""
-        layers._verified.clear()
+        layers.forget_verified()
         manifest = current(self.root, "u") or Manifest(uid="u")
         assert isinstance(manifest, Manifest)
         base = Base.open(self.root, manifest).state()

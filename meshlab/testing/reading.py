@@ -71,7 +71,16 @@ class Reading(NamedTuple):
 
 
 def read_log(root: Path, *, chunk: int = CHUNK, check: bool = True) -> Reading:
-    """Read every segment of a user; with ``check``, see that events, rejects and blanks tile each file."""
+    """Read every segment of a user; with ``check``, see that events, rejects and blanks tile each file.
+
+    >>> import tempfile
+    >>> from meshlab.testing import build_log
+    >>> log = build_log([[{"Delete": "a"}], [{"Delete": "b"}]])
+    >>> log.raw(b'{"Delete":')
+    >>> reading = read_log(log.write(Path(tempfile.mkdtemp())))
+    >>> reading.payloads, reading.classes
+    ([b'{"Delete":"a"}', b'{"Delete":"b"}'], ['torn'])
+    """
     rows: list[Row] = []
     parts: list[Part] = []
     cursor = ORIGIN

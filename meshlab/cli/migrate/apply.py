@@ -48,6 +48,9 @@ def command(
     it does nothing.  It waits while the file .meshlab/migrate/pause exists in the
     store.  Exit code 2: users failed (the others are in place); the old files are as
     they were in any case.
+
+    \b
+      meshlab migrate apply plan.json --limit-rate 50MB
     """
     from meshlab.migrate import apply
 

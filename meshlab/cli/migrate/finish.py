@@ -28,6 +28,9 @@ def command(settings: Settings, plan_file: Path, delete_originals: bool, dry_run
     First proves once more that the store holds the source, and refuses if it does not.
     Then removes what was kept for going back.  The old files stay where they are unless
     --delete-originals is given.
+
+    \b
+      meshlab migrate finish plan.json --dry-run
     """
     from meshlab.migrate import finish
 

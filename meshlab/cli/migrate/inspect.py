@@ -26,6 +26,9 @@ def command(source: Path | None, user: str | None, users: Path | None, fmt: str)
 
     Looks at names and at the beginnings of files; 'migrate plan' reads them.  Exit
     code 2: something is wrong.
+
+    \b
+      meshlab migrate inspect /srv/old
     """
     from meshlab.migrate import inspect
 

@@ -57,6 +57,9 @@ def command(
     lost, invented, changed (and in which field), duplicated, or moved to another user.
     The last line is the verdict, which is kept beside PLAN; 'migrate apply' asks for it.
     Exit code 2: the rehearsal failed.
+
+    \b
+      meshlab migrate rehearse plan.json --html rehearsal.html
     """
     from meshlab.migrate import rehearse
     from meshlab.migrate.report import rehearsal_page

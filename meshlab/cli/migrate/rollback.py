@@ -45,6 +45,9 @@ def command(
     too, under another name, and so are the users' directories of the store, until
     'migrate finish'.  Stop every program that writes to the store first.  Interrupted,
     it goes on when started again.  Exit code 2: something did not fit, or users failed.
+
+    \b
+      meshlab migrate rollback plan.json --dry-run
     """
     from meshlab.migrate import roll_back
 

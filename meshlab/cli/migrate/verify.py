@@ -24,6 +24,9 @@ def command(settings: Settings, plan_file: Path, jobs: int | None, fmt: str) -> 
     Reads both sides again: the old files must be those of the plan and come to its
     state hash, and so must the layers of the migrated generation, whatever was written
     since.  Possible until 'migrate finish'.  Exit code 2: it does not hold.
+
+    \b
+      meshlab migrate verify plan.json
     """
     from meshlab.migrate import verify
 

@@ -1,213 +1,58 @@
-"""The front door: open a store, append to its users, look at what they hold.
+"""One user: a log to append to, and what can be asked of it.
 
->>> import tempfile
->>> store = open(tempfile.mkdtemp())
->>> store["ann"].append({"Insert": {"id": "m1", "amplitude": 0.5}}).last_seq
+>>> import meshlab, tempfile
+>>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+>>> ann
+<UserStore ann: not created yet>
+>>> ann.append({"Insert": {"id": "m1", "amplitude": 0.5}}).last_seq
 1
->>> store.users()
-['ann']
->>> store["ann"].state().to_pylist()
-[{'id': 'm1', 'amplitude': 0.5}]
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshlab.dialects import OPS
-from meshlab.errors import SnapshotError, StorageError
+from meshlab.errors import SnapshotError
 from meshlab.markup import SHOWN, headline, table
 from meshlab.wal import paths
 from meshlab.wal.commit import Receipt
 from meshlab.wal.computed import Choose
-from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.lines import DIALECTS
-from meshlab.wal.writer import Durability, Event, Writer
+from meshlab.wal.writer import Event
 from meshlab.wording import counted, size_text
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from meshlab.diff import Diff
-    from meshlab.fleet.fleet import Fleet
     from meshlab.growth.growth import Growth
     from meshlab.history import History
     from meshlab.plan import Window
-    from meshlab.remote.remote import Remote
     from meshlab.snapshot.checkpoint import CheckpointReport
     from meshlab.snapshot.state import State
     from meshlab.snapshot.vacuum import VacuumReport
+    from meshlab.store.store import Store
     from meshlab.tables.events import Events
-    from meshlab.tables.load import Log, Moment
+    from meshlab.tables.load import Moment
     from meshlab.tables.seal import SealedFile
-    from meshlab.tables.sql import Result
     from meshlab.vault import SolitonVault
     from meshlab.wal.repair import RepairReport
     from meshlab.wal.verify import Verification
 
 
-class Store:
-    """A directory of users.  Opening touches nothing; the first append creates it.
-
-    Closing lets go of the files; a store that was closed may be used again, which also
-    is how to go on after ``WalPoisoned``.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        durability: Durability = "commit",
-        files: Files = REAL_FILES,
-    ) -> None:
-        self.path = paths.store_root(path).absolute()
-        self.durability = durability
-        self._files = files
-        self._writers: dict[str, Writer] = {}
-        self._mutex = threading.Lock()
-
-    def users(self) -> list[str]:
-        """The uids in the store, sorted.  Raises ``NotFound`` when there is no store."""
-        return paths.user_ids(self.path)
-
-    def __getitem__(self, uid: str) -> UserStore:
-        """One user, who need not exist yet.  Raises ``BadUserId``."""
-        return UserStore(self, paths.check_uid(uid))
-
-    def __contains__(self, uid: object) -> bool:
-        return isinstance(uid, str) and self.path.is_dir() and uid in self.users()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.users())
-
-    def __len__(self) -> int:
-        return len(self.users())
-
-    def events(
-        self,
-        users: Iterable[str] | str | None = None,
-        *,
-        since: Moment | None = None,
-        until: Moment | None = None,
-        ops: Collection[str] | str | None = None,
-        ids: Collection[str] | str | None = None,
-        columns: Iterable[str] | None = None,
-        progress: bool = True,
-    ) -> Events:
-        """The events of some users (all when none is named), as one Arrow-native result.
-
-        ``since`` and ``until`` (a datetime, RFC 3339 text or µs since 1970) bound the
-        effective time, inclusive; ``ops`` and ``ids`` choose rows, ``columns`` columns.
-        """
-        from meshlab.tables.events import load_users
-
-        return load_users(
-            self._logs(users), since=since, until=until, ops=ops, ids=ids, columns=columns, progress=progress
-        )
-
-    def sql(self, query: str, *, users: Iterable[str] | str | None = None, progress: bool = True) -> Result:
-        """A DuckDB query over the tables ``events``, ``rejects`` and ``segments``.
-
-        Only columns the query reads are loaded.  The query is one statement and can read
-        nothing but these tables.
-        """
-        from meshlab.tables.sql import query as run
-
-        return run(self._logs(users), query, progress=progress)
-
-    def growth(
-        self, users: Iterable[str] | str | None = None, *, executor: Executor | None = None, progress: bool = True
-    ) -> Growth:
-        """What the logs are full of, why, until when, and which checkpoint policy to set.
-
-        Nothing is read yet.  ``executor`` is anything with the ``map`` of
-        ``concurrent.futures``: users are read side by side.
-        """
-        from meshlab.growth.growth import Growth
-
-        return Growth(self._logs(users), executor=executor, progress=progress)
-
-    def remote(self, url: str) -> Remote:
-        """A bucket to push this store to and to pull users from: ``s3://BUCKET/PREFIX``, ``file:///DIRECTORY``.
-
-        Asks nothing of it yet.  Raises ``RemoteRefused`` for an address of another kind.
-        """
-        from meshlab.remote.remote import Remote
-
-        return Remote(self.path, url)
-
-    def fleet(self, executor: Any = None, *, progress: bool = True) -> Fleet:
-        """Many users at once: jobs that run in processes, over any executor, or on a Dask cluster.
-
-        ``executor`` is a number of processes (None: one for each core), anything with the
-        ``submit`` of ``concurrent.futures``, or a Dask ``Client``, whose workers must see
-        the store under the same path.  Nothing is started yet.
-        """
-        from meshlab.fleet.fleet import Fleet
-
-        return Fleet(self.path, executor, progress=progress)
-
-    def close(self) -> None:
-        """Close all files this store appends to."""
-        with self._mutex:
-            for writer in self._writers.values():
-                writer.close()
-            self._writers.clear()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Store {self.path}: {self._summary()}>"
-
-    def _repr_html_(self) -> str:
-        uids = self.users() if self.path.is_dir() else []
-        rows = [[uid, self[uid]._summary(), size_text(_nbytes(self[uid].root))] for uid in uids[:SHOWN]]
-        return headline("Store", str(self.path), self._summary()) + table(("uid", "log", "bytes"), rows, len(uids))
-
-    def _summary(self) -> str:
-        return counted(len(self), "user") if self.path.is_dir() else "not created yet"
-
-    def _logs(self, users: Iterable[str] | str | None) -> list[Log]:
-        """The logs of the users named, of all when none is."""
-        from meshlab.timeline import log_of
-
-        uids = self.users() if users is None else [users] if isinstance(users, str) else users
-        return [log_of(paths.existing_user(self.path, uid), uid) for uid in uids]
-
-    def _close_writer(self, uid: str) -> None:
-        with self._mutex:
-            writer = self._writers.pop(uid, None)
-        if writer is not None:
-            writer.close()
-
-    def _writer(self, uid: str) -> Writer:
-        """The one writer of a user in this store: threads that share it share its syncs."""
-        writer = self._writers.get(uid)
-        if writer is None:
-            with self._mutex:
-                writer = self._writers.get(uid)
-                if writer is None:
-                    root = paths.user_root(self.path, uid)
-                    writer = Writer(
-                        root,
-                        durability=self.durability,
-                        files=self._files,
-                        least_seq=lambda: _folded_seq(root, uid),
-                    )
-                    self._writers[uid] = writer
-        return writer
-
-
 class UserStore:
-    """One user's log and what it means.  Reading takes no lock and writes nothing."""
+    """One user's log and what it means.  Reading takes no lock and writes nothing.
+
+    >>> import meshlab, tempfile
+    >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+    >>> _ = ann.append({"Insert": {"id": "m1", "content": "the sea"}})
+    >>> ann.state().get("m1")
+    {'id': 'm1', 'content': 'the sea'}
+    """
 
     def __init__(self, store: Store, uid: str) -> None:
         self.store = store
@@ -215,27 +60,70 @@ class UserStore:
 
     @property
     def root(self) -> Path:
-        """The user's directory, which need not exist yet."""
+        """The user's directory, which need not exist yet.
+
+        >>> import meshlab
+        >>> meshlab.open("/srv/mesh")["ann"].root
+        PosixPath('/srv/mesh/ann')
+        """
         return paths.user_root(self.store.path, self.uid)
 
     def append(self, event: Event, *, key: str | None = None) -> Receipt:
-        """Append one event; returns when it is durable.  See ``Writer.append``."""
+        """Append one event; returns when it is durable.  See ``Writer.append``.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> receipt = ann.append({"Insert": {"id": "m1", "amplitude": 0.5}}, key="visit-7")
+        >>> receipt.last_seq, receipt.nbytes > 0
+        (1, True)
+        """
         return self.store._writer(self.uid).append(event, key=key)
 
     def append_many(self, events: Iterable[Event], *, key: str | None = None) -> Receipt:
-        """Append a batch, all of it or nothing.  See ``Writer.append_many``."""
+        """Append a batch, all of it or nothing.  See ``Writer.append_many``.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> receipt = ann.append_many([{"Insert": {"id": "m1"}}, {"Delete": "m0"}])
+        >>> receipt.first_seq, receipt.last_seq
+        (1, 2)
+        """
         return self.store._writer(self.uid).append_many(events, key=key)
 
     def append_chosen(self, choose: Choose) -> None:
-        """Append what is chosen when the log's end is known.  See ``Writer.append_chosen``."""
+        """Append what is chosen when the log's end is known.  See ``Writer.append_chosen``.
+
+        >>> import meshlab, tempfile
+        >>> from meshlab.wal.commit import Request
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> request = Request([b'{"Delete":"m0"}'], None)
+        >>> ann.append_chosen(lambda end: [request] if end.seq == 0 else [])
+        >>> request.receipt.last_seq
+        1
+        """
         self.store._writer(self.uid).append_chosen(choose)
 
     def close(self) -> None:
-        """Close the files this user is appended to; the next append opens them anew, which repairs a poisoned log."""
+        """Close the files this user is appended to; the next append opens them anew, which repairs a poisoned log.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append({"Delete": "m0"})
+        >>> ann.close()
+        >>> ann.append({"Delete": "m1"}).last_seq
+        2
+        """
         self.store._close_writer(self.uid)
 
     def events(self, **selection: Any) -> Events:
-        """The user's events; takes what ``Store.events`` takes."""
+        """The user's events; takes what ``Store.events`` takes.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append_many([{"Insert": {"id": "m1"}}, {"Delete": "m1"}])
+        >>> ann.events(ops="delete", columns=("seq", "id")).to_pylist()
+        [{'seq': 2, 'id': 'm1'}]
+        """
         return self.store.events(self.uid, **selection)
 
     def state(self, at: Moment | None = None, *, progress: bool = True) -> State:
@@ -244,31 +132,68 @@ class UserStore:
         ``at`` is a time, inclusive (a datetime, RFC 3339 text or µs since 1970), or the
         place of an event, as ``20250707:1234``, which counts.  Raises ``NotRestorable``
         with the nearest moments that can be restored; see ``windows``.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> first = ann.append({"Insert": {"id": "m1"}})
+        >>> _ = ann.append({"Delete": "m1"})
+        >>> len(ann.state()), len(ann.state(at=first.lsn))
+        (0, 1)
         """
         from meshlab.replay import replay
 
         return replay(self._existing(), self.uid, at, progress=progress)
 
     def windows(self) -> list[Window]:
-        """The intervals of moments that can be restored, oldest first, and why there are holes."""
+        """The intervals of moments that can be restored, oldest first, and why there are holes.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append({"Insert": {"id": "m1"}})
+        >>> [(window.start, window.end, window.source) for window in ann.windows()]
+        [(None, None, 'the beginning of the log')]
+        """
         from meshlab.replay import windows
 
         return windows(self._existing(), self.uid)
 
     def diff(self, t0: Moment, t1: Moment | None = None, *, progress: bool = True) -> Diff:
-        """What changed between two moments (``t1`` None: now), per record and field; moments as in ``state``."""
+        """What changed between two moments (``t1`` None: now), per record and field; moments as in ``state``.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> first = ann.append({"Insert": {"id": "m1", "amplitude": 0.5}})
+        >>> _ = ann.append({"Update": {"id": "m1", "amplitude": 0.6}})
+        >>> ann.diff(first.lsn).fields
+        {'amplitude': 1}
+        """
         from meshlab.diff import Diff
 
         return Diff(self.state(t0, progress=progress), self.state(t1, progress=progress))
 
     def history(self, id: str, *, progress: bool = True) -> History:
-        """The life of one memory: its events still in the log, and the state of it after each."""
+        """The life of one memory: its events still in the log, and the state of it after each.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append_many([{"Insert": {"id": "m1"}}, {"Delete": "m1"}])
+        >>> [row["op"] for row in ann.history("m1").to_pylist()]
+        ['insert', 'delete']
+        """
         from meshlab.history import history
 
         return history(self._existing(), self.uid, id, progress=progress)
 
     def verify(self, *, progress: bool = True) -> Verification:
-        """Check every byte of the log; damage is in the result, not an error."""
+        """Check every byte of the log; damage is in the result, not an error.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append({"Delete": "m0"})
+        >>> found = ann.verify()
+        >>> found.damage, found.tallies[0].events
+        ([], 1)
+        """
         from meshlab.tables.digests import DuckDigests
         from meshlab.timeline import deleted_segments
         from meshlab.wal.verify import verify
@@ -282,6 +207,13 @@ class UserStore:
 
         Raises ``SnapshotError`` once there are checkpoints: layers stand for the log byte
         by byte, so damage is accepted there, not cleaned away.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append({"Delete": "m0"})
+        >>> report = ann.repair(tempfile.mkdtemp() + "/cleaned")
+        >>> report.events, report.left_out
+        (1, [])
         """
         from meshlab.snapshot.manifest import Manifest, current
         from meshlab.wal.repair import repair
@@ -312,6 +244,13 @@ class UserStore:
         set); ``dry_run`` reports what would be written, and writes nothing that stays.
 
         Raises ``DamageFound``, ``CheckpointBusy``, ``SnapshotError``.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append({"Insert": {"id": "m1"}})
+        >>> report = ann.checkpoint(retain=30)
+        >>> report.generation, report.records
+        (1, 1)
         """
         from meshlab.snapshot.checkpoint import checkpoint
 
@@ -326,13 +265,27 @@ class UserStore:
         )
 
     def growth(self, *, executor: Executor | None = None, progress: bool = True) -> Growth:
-        """What the log is full of, why, until when, and which checkpoint policy to set; see ``Store.growth``."""
+        """What the log is full of, why, until when, and which checkpoint policy to set; see ``Store.growth``.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append({"Insert": {"id": "m1"}})
+        >>> ann.growth().by("op").to_arrow()["key"].to_pylist()
+        ['insert']
+        """
         return self.store.growth(self.uid, executor=executor, progress=progress)
 
     def vacuum(self, *, apply: bool = False) -> VacuumReport:
         """Say what retention no longer needs, and with ``apply`` seal and delete it.
 
         Raises ``CheckpointBusy``, ``SnapshotError``, ``StorageError``.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append({"Insert": {"id": "m1"}})
+        >>> _ = ann.checkpoint()
+        >>> [fate.goes for fate in ann.vacuum().segments]
+        [False]
         """
         from meshlab.snapshot.vacuum import vacuum
 
@@ -343,13 +296,28 @@ class UserStore:
 
         Opening reads the snapshot and the log behind it: keep the vault.  Raises
         ``DamageFound`` unless every damaged place is in ``accept``.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> vault = ann.vault()
+        >>> id = vault.store_memory("sea", "The tide came in at six.", importance=0.49)
+        >>> vault.recall(id)["amplitude"]
+        0.707
         """
         from meshlab.vault import SolitonVault
 
         return SolitonVault(self, accept=accept)
 
     def seal(self) -> list[SealedFile]:
-        """Make columnar copies of finished segments, which load many times faster."""
+        """Make columnar copies of finished segments, which load many times faster.
+
+        >>> import meshlab, tempfile
+        >>> from meshlab.testing import build_log
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = build_log([[{"Delete": "m0"}], [{"Delete": "m1"}]], per_day=1).write(ann.root)
+        >>> [sealed.segment for sealed in ann.seal()]
+        ['20250701']
+        """
         from meshlab.tables.seal import seal
 
         return seal(self._existing(), self.uid)
@@ -361,6 +329,13 @@ class UserStore:
         ``first_day``, ``last_day``, ``days``, ``bytes``, ``events``, the ops,
         ``in <dialect>``, ``rejects``, ``reject_bytes``, and ``damage``: the rejects and
         findings that are more than a torn tail.
+
+        >>> import meshlab, tempfile
+        >>> ann = meshlab.open(tempfile.mkdtemp())["ann"]
+        >>> _ = ann.append_many([{"Insert": {"id": "m1"}}, {"Delete": "m1"}])
+        >>> told = ann.stats()
+        >>> told["events"], told["insert"], told["damage"]
+        (2, 1, 0)
         """
         events = self.events(columns=("op", "dialect"), progress=progress)
         table, segments = events.to_arrow(), events.segments
@@ -397,33 +372,11 @@ class UserStore:
         return paths.existing_user(self.store.path, self.uid)
 
 
-def open(store: str | os.PathLike[str] | None = None, *, durability: Durability = "commit") -> Store:
-    """Open a store: the one named, else ``$MESH_STORE``, else ``./mesh_store``.
-
-    Touches nothing: reading a store or user that is not there is an error, the first
-    append creates both.
-    """
-    return Store(store, durability=durability)
-
-
-def _folded_seq(root: Path, uid: str) -> int:
-    """The last seq that a checkpoint has folded: its segment may have been lost since."""
-    if not (root / paths.SNAPSHOT).exists():
-        return 0
-    from meshlab.snapshot.manifest import Manifest, current
-
-    try:
-        found = current(root, uid)
-    except (SnapshotError, StorageError):
-        return 0
-    return found.seq if isinstance(found, Manifest) else 0
-
-
 def _counts(column: Any) -> dict[str, int]:
     return {pair["values"]: pair["counts"] for pair in column.value_counts().to_pylist()}
 
 
-def _nbytes(root: Path) -> int:
+def log_size(root: Path) -> int:
     """Bytes of the log of a user, by the sizes of its files."""
     return sum(paths.segment_size(root, day) for day in paths.segment_days(root))
 
@@ -432,7 +385,7 @@ def _bar(root: Path, title: str, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
     return tqdm(
-        total=_nbytes(root),
+        total=log_size(root),
         desc=title,
         unit="B",
         unit_scale=True,

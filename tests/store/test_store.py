@@ -15,8 +15,8 @@ from meshlab.testing import FailingFiles
 from meshlab.times import midnight
 from meshlab.wal.writer import Writer
 
-SAMPLES = Path(__file__).parents[1] / "data" / "samples"
-EXPECTED = json.loads((Path(__file__).parent / "data" / "phase1-expected.json").read_text(encoding="utf-8"))
+SAMPLES = Path(__file__).parents[2] / "data" / "samples"
+EXPECTED = json.loads((Path(__file__).parents[1] / "data" / "phase1-expected.json").read_text(encoding="utf-8"))
 (GATEWAY,) = (uid.name for uid in (SAMPLES / "gateway").iterdir())
 UNKNOWN_ID = "ffffffff-0000-4000-8000-000000000000"
 DELETED = [f"7d9f0c1e-0000-4000-8000-0000000000{number:02d}" for number in (9, 10)]
@@ -51,7 +51,9 @@ def failing(monkeypatch):
 
     def fail(kind, nth, **fault):
         files = FailingFiles(kind=kind, nth=nth, name="wal-*", **fault)
-        monkeypatch.setattr("meshlab.store.Writer", lambda root, **given: Writer(root, **{**given, "files": files}))
+        monkeypatch.setattr(
+            "meshlab.store.store.Writer", lambda root, **given: Writer(root, **{**given, "files": files})
+        )
         return files
 
     return fail
