@@ -12,8 +12,8 @@ from meshlab.growth.distinct import Distinct
 from meshlab.growth.lives import Lives
 from meshlab.growth.sizes import Sizes
 from meshlab.growth.trace import Trace
-from meshlab.snapshot.checkpoint import STRETCH
 from meshlab.snapshot.contents import LEAST
+from meshlab.snapshot.stack import STRETCH
 
 _EVENT_BYTES = 280
 """Arrow bytes of an event beside its content, about."""

@@ -52,9 +52,6 @@ from meshlab.wal.sink import SyncedFile
 from meshlab.wal.writer import sync_names, wall_clock
 
 CHECKPOINT_LOCK = "checkpoint.lock"
-STRETCH = 64 << 20
-"""Arrow bytes of events folded into one layer."""
-
 _TRIAL = ".trial"
 _LAST_ORPHANS = 100
 LONGEST_RETENTION = 36_500
@@ -243,11 +240,7 @@ class _Work:
             base_time = stack.add_map(read_bincode(bincode, progress=self.progress))
         start = Cursor(before.seq, before.sum, before.effective)
         events = load_user(self.root, self.uid, pieces, start=start, columns=FOLD_COLUMNS, progress=self.progress)
-        for batch in events.to_batches():
-            stack.add(batch)
-            if stack.waiting_bytes >= STRETCH:
-                stack.flush()
-        stack.flush()
+        stack.add(events.to_batches())
         folded, effective, rejects = self._take_stock(before, pieces, events)
         accepted = self._accept(before, rejects)
         stack.set_aside(self.uid, [reject for reject in rejects if _place(reject) in map(_place, accepted)])

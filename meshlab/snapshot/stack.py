@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,11 @@ from meshlab.tables.schema import TIME
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.lines import Reject
 
+_Item = TypeVar("_Item")
+
+STRETCH = 64 << 20
+"""Arrow bytes of events folded into one layer."""
+
 _MAP_BATCHES = 4
 """Batches of a phase-1 map that go into one layer."""
 
@@ -44,8 +50,8 @@ LARGE_CONTENTS = 16 << 20
 class Stack:
     """Layers so far, oldest first, and what was folded into new ones.
 
-    ``add`` events in log order and ``flush`` them into a layer now and then: memory
-    holds one such stretch of events, and of the records it touches all but long contents.
+    Events are folded a stretch at a time, each into a layer of its own: memory holds two
+    stretches, and of the records that one of them touches all but long contents.
     """
 
     def __init__(self, root: Path, manifest: Manifest, folder: LayerFolder) -> None:
@@ -55,19 +61,14 @@ class Stack:
         self.records = manifest.records
         self.events = self.changed = self.gone = self.orphans = self.bytes_saved = 0
         self.last_orphans: list[dict[str, Any]] = []
-        self.waiting_bytes = 0
-        self._waiting: list[pa.RecordBatch] = []
         self._opened: dict[Path, Any] = {}
         self._base = Base(root, self.layers, folder.path, self._opened)
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Take the next events."""
-        self._waiting.append(batch)
-        self.waiting_bytes += batch.nbytes
+    def add(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Fold events in log order; the next stretch is read while one is folded."""
+        _one_behind(self._fold, _stretches(batches))
 
-    def flush(self) -> None:
-        """Fold what is waiting into a layer."""
-        batches, self._waiting, self.waiting_bytes = self._waiting, [], 0
+    def _fold(self, batches: list[pa.RecordBatch]) -> None:
         encoded = [encode_batch(batch) for batch in batches]
         texts = each_once([texts for _, texts in encoded])
         touched = _ids([batch for batch, _ in encoded])
@@ -84,15 +85,18 @@ class Stack:
 
     def add_map(self, batches: Iterable[pa.RecordBatch]) -> int:
         """Take the records of a phase-1 map; returns its newest ``last_accessed`` (µs)."""
-        newest = LONG_AGO
-        for group in _groups(batches):
+        newest = [LONG_AGO]
+
+        def push(group: list[pa.RecordBatch]) -> None:
             encoded = [encode_batch(batch) for batch in group]
             table = pa.Table.from_batches([batch for batch, _ in encoded]).select(list(STATE_COLUMNS))
             order = sort_ids(table["id"].combine_chunks())
             self._push(table.take(pa.array(order)), LAYER_SCHEMA.empty_table(), each_once([t for _, t in encoded]))
             moments = [pc.max(batch.column("last_accessed_ts").cast(pa.int64())).as_py() for batch in group]
-            newest = max([newest, *(moment for moment in moments if moment is not None)])
-        return newest
+            newest.extend(moment for moment in moments if moment is not None)
+
+        _one_behind(push, _groups(batches))
+        return max(newest)
 
     def set_aside(self, uid: str, rejects: list[Reject]) -> None:
         """Keep the bytes of accepted damage in a layer of their own."""
@@ -195,6 +199,31 @@ class Stack:
         kept[places[0]] = [] if merged is None else [merged]
         self.layers = [layer for stay in kept for layer in stay]
         self._base = Base(self._root, self.layers, self._folder.path, self._opened)
+
+
+def _one_behind(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+    """Work on items in their order, in a thread; the next one is made meanwhile."""
+    with ThreadPoolExecutor(1) as behind:
+        under_way = None
+        for item in items:
+            if under_way is not None:
+                under_way.result()
+            under_way = behind.submit(work, item)
+        if under_way is not None:
+            under_way.result()
+
+
+def _stretches(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    stretch: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        stretch.append(batch)
+        held += batch.nbytes
+        if held >= STRETCH:
+            yield stretch
+            stretch, held = [], 0
+    if stretch:
+        yield stretch
 
 
 def _ids(batches: list[pa.RecordBatch]) -> pa.Array:
