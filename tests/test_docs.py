@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -14,10 +15,13 @@ from meshlab.wal.chain import ORIGIN
 from meshlab.wal.frame import MAX_FRAME, MAX_KEY, MAX_SEQ_DIGITS, NO_SUM, SUM_ENDING, frame_sum, read_frame
 from meshlab.wal.lines import DIALECTS
 from meshlab.wal.reader import resolve, scan_segment
+from tests.test_layers import RANK
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FORMAT = (REPOSITORY / "docs" / "format.md").read_text(encoding="utf-8")
-PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
+PAGES = sorted([*REPOSITORY.glob("[A-Z]*.md"), *(REPOSITORY / "docs").glob("*.md")])
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def fenced(text, language):
@@ -142,15 +146,33 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
             assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-def test_the_architecture_names_every_dependency_and_every_layer():
-    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    listed = set(re.findall(r"^\| (\w+) \|", text.split("## What each dependency is for")[1], re.MULTILINE))
-    assert listed - {"package"} == {re.split(r"[><=\[]", wanted)[0] for wanted in project["dependencies"]}
-    assert all(f"`{extra}`" in text for extra in project["optional-dependencies"])
-    picture = text.split("```text\n")[1].split("```")[0]
+def distributions(wanted):
+    return [re.split(r"[><=\[]", one)[0] for one in wanted]
+
+
+def test_the_architecture_says_what_every_dependency_is_for():
+    reasons = ARCHITECTURE.split("## What each dependency is for")[1].split("\n## ")[0]
+    core = re.findall(r"^\| (\w+) \| .", reasons, re.MULTILINE)
+    assert sorted(set(core) - {"package", "extra"}) == sorted(distributions(PROJECT["dependencies"]))
+    told = re.findall(r"^\| `(\w+)` \| ([\w-]+) \| .", reasons, re.MULTILINE)
+    extras = PROJECT["optional-dependencies"]
+    assert told == [(extra, name) for extra in extras for name in distributions(extras[extra]) if name != "meshlab"]
+
+
+def test_the_picture_of_the_house_names_every_layer_each_above_those_it_imports():
+    picture = ARCHITECTURE.split("```text\n")[1].split("```")[0]
     parts = {path.stem for path in (REPOSITORY / "meshlab").iterdir() if path.stem[0] not in "_." and path.stem != "py"}
-    assert all(re.search(rf"\b{name}\b", picture) for name in parts - {"testing"})
+    assert [name for name in parts if not re.search(rf"\b{name}\b", picture)] == []
+    heads = [name for name in re.findall(r"^ *(\w+)", picture, re.MULTILINE) if name in RANK]
+    assert heads == sorted(heads, key=RANK.__getitem__, reverse=True)
+
+
+def test_the_architecture_tells_every_folder_of_the_repository():
+    ignored = [line.strip("/") for line in (REPOSITORY / ".gitignore").read_text(encoding="utf-8").splitlines()]
+    names = [path.name for path in REPOSITORY.iterdir() if path.is_dir() and path.name[0] != "."]
+    folders = [name for name in names if not any(fnmatch(name, pattern) for pattern in [*ignored, "meshlab"])]
+    house = ARCHITECTURE.split("## The house")[1].split("\n## ")[0]
+    assert [name for name in folders if f"`{name}/`" not in house] == []
 
 
 def test_every_file_the_documents_name_is_there():

@@ -37,6 +37,7 @@ PUBLIC = [
     "user_root",
 ]
 KITS = ["meshlab.testing", "meshlab.widgets"]
+MAX_IMPORT_SECONDS = 0.150
 FRONTS = ["meshlab.fleet.fleet.Fleet", "meshlab.fleet.crew.Crew", "meshlab.remote.remote.Remote"]
 """Objects that the front door hands out, which no ``__all__`` names."""
 
@@ -66,11 +67,11 @@ def import_seconds(module, rounds=5):
 
 
 def test_import_takes_less_than_150_ms():
-    assert import_seconds("meshlab") < 0.150
+    assert import_seconds("meshlab") < MAX_IMPORT_SECONDS
 
 
 def test_a_twin_that_loads_pandas_takes_longer():
-    assert import_seconds("meshlab, pandas", rounds=1) > 0.150
+    assert import_seconds("meshlab, pandas", rounds=1) > MAX_IMPORT_SECONDS
 
 
 def test_the_public_names_are_these():
