@@ -101,7 +101,7 @@ def slope(sizes: Sequence[int], costs: Sequence[float]) -> float:
 
 def draw(sizes: Sequence[int], costs: Mapping[str, Sequence[Figure]], slopes: Mapping[str, float]) -> Any:
     """Seconds against events, ours in full lines, the others' dashed, each line named at its end."""
-    picture = Canvas(figsize=(9.5, 6.0), layout="constrained")
+    picture = Canvas(figsize=(11.0, 5.5), layout="constrained")
     axes = picture.add_subplot()
     axes.set(xscale="log", yscale="log", xlabel="events in the log", ylabel="seconds (median)")
     axes.grid(color="#dddddd", linewidth=0.6)
@@ -113,7 +113,13 @@ def draw(sizes: Sequence[int], costs: Mapping[str, Sequence[Figure]], slopes: Ma
     # In the order in which the lines end, from the top.
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(handles)), key=lambda number: -handles[number].get_ydata()[-1])
-    axes.legend([handles[at] for at in order], [labels[at] for at in order], frameon=False, loc="upper left")
+    axes.legend(
+        [handles[at] for at in order],
+        [labels[at] for at in order],
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
     return picture
 
 
