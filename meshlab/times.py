@@ -116,6 +116,8 @@ def parse_canonical(text: Any) -> tuple[Any, Any]:
     >>> parse_canonical(rows)
     (array([1751875200137000]), array([ True]))
     """
+    if len(text) < _FEW:
+        return _parse_few(text)
     columns = np.ascontiguousarray(text.T)
     digits = columns - 48  # what stands before the digits wraps around
     good = np.ones(len(text), bool)
@@ -130,6 +132,33 @@ def parse_canonical(text: Any) -> tuple[Any, Any]:
     return days * DAY + seconds * np.int64(SECOND) + numbers["micros"], good & real
 
 
+_FEW = 100
+"""Rows from which columns are faster than plain Python."""
+
+
+def _parse_few(text: Any) -> tuple[Any, Any]:
+    data, width = text.tobytes(), text.shape[1]
+    found = [_canonical(data[at : at + width]) for at in range(0, len(data), width)]
+    good = np.array([micros is not None for micros in found], bool)
+    return np.array([micros or 0 for micros in found], np.int64), good
+
+
+def _canonical(text: bytes) -> int | None:
+    match = _CANONICAL.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, micros = map(int, match.groups())
+    if hour > 23 or minute > 59 or second > 59:
+        return None
+    try:
+        days = date(year, month, day).toordinal() - _FIRST_DAY
+    except ValueError:
+        return None
+    return days * DAY + ((hour * 60 + minute) * 60 + second) * SECOND + micros
+
+
+_CANONICAL = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{6})Z")
+_FIRST_DAY = date(1970, 1, 1).toordinal()
 _MARKS = ((4, 45), (7, 45), (10, 84), (13, 58), (16, 58), (19, 46), (26, 90))
 _NUMBERS = {
     "year": range(4),

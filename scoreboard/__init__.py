@@ -9,6 +9,7 @@ and exits with 1 when a row fails or a control does not.
 ``board``     all rows, run in processes of their own
 ``page``      the table, the Markdown
 ``twins``     disks, locks and readers that are broken on purpose
+``sampling``  how much the tests try
 One module per promise: ``kills`` ``commands`` ``power`` ``points`` ``cuts`` ``flips`` ``frames``
 ``crowd`` ``clocks`` ``uids`` ``requests`` ``outages`` ``histories``.  And the scenes they
 play in, which the tests share: ``stories`` (one user and its checkpoints), ``scenes``

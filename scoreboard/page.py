@@ -18,9 +18,12 @@ LEGEND = (
     "events, requests, steps of a history. A round of *append* to *push* breaks an action off at one file "
     "operation, by a power cut or an error, looks, breaks the recovery off too, looks, and lets the next one end.\n"
     "- *seed*: of the first process; a row that is spread over some gives each the next seed.\n"
-    "- *seconds*: by the clock, over all processes of the row, on a machine shared with other work.\n"
+    "- *seconds*: by the clock, over all processes of the row.\n"
     "- *it fails*: the round at which the control failed; it ends there.\n"
     "- *verdict*: `holds` when no round failed and the control did.\n\n"
+    "Stores stand on a file system in memory (`/dev/shm`) where the machine has one with room. That is honest: a "
+    "SIGKILL takes nothing from the page cache, so a real disk would show no more, and power fails on a simulated disk "
+    "that forgets what was not synced.\n\n"
     "`python -m scoreboard --only NAME --seed N` runs one row again, `--scale 0.1` a tenth of each count, "
     "`--quick` what `make test` runs. The checks are in `scoreboard/`, one module each.\n"
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from contextlib import suppress
 from itertools import islice
@@ -27,6 +26,7 @@ from meshlab.testing import AttemptedFiles, FailingFiles, ForgetfulFiles, PowerC
 from meshlab.times import DAY, midnight
 from meshlab.wal.files import REAL_FILES
 from meshlab.wal.writer import Writer
+from scoreboard.sampling import EVERY
 
 EXPECTED = json.loads(
     (Path(__file__).parents[1] / "tests" / "data" / "phase1-expected.json").read_text(encoding="utf-8")
@@ -236,10 +236,10 @@ def points(operations, every):
     """The number (from 1) of each operation worth a kill, and one behind the last.
 
     All renames outside of staging and layers; of the rest one in ``every``, and fewer of
-    those that checkpoints have tests of their own for.  With ``MESHLAB_EVERY_KILL`` in
-    the environment, every single one, which takes many minutes.
+    those that checkpoints have tests of their own for.  With ``MESHLAB_EVERY=1`` every
+    single one, which takes many minutes.
     """
-    if "MESHLAB_EVERY_KILL" in os.environ:
+    if EVERY:
         return list(range(1, len(operations) + 2))
     some, rest, inner = [], 0, 0
     for at, (kind, path) in enumerate(operations):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlab import times
 from meshlab.times import DAY, SECOND, day_of, format_time, midnight, parse_canonical, parse_time
 
 FIRST, LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
@@ -17,7 +18,13 @@ FIRST, LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 def canonical(texts: list[str]) -> tuple[list[int], list[bool]]:
     rows = np.frombuffer("".join(texts).encode("latin-1"), np.uint8).reshape(len(texts), 27)
-    micros, good = parse_canonical(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(times, "_FEW", 0)
+        micros, good = parse_canonical(rows)
+        patch.setattr(times, "_FEW", 1 << 40)
+        one_by_one, also_good = parse_canonical(rows)
+    assert also_good.tolist() == good.tolist()
+    assert one_by_one[good].tolist() == micros[good].tolist()
     return micros.tolist(), good.tolist()
 
 

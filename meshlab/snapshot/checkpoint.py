@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -403,6 +404,7 @@ def abandon(root: Path, uid: str, folder: LayerFolder, files: Files) -> None:
             files.unlink(history_path(root, 0))
 
 
+@cache
 def tool() -> str:
     """What made a manifest."""
     try:

@@ -14,6 +14,7 @@ True
 
 from __future__ import annotations
 
+import hashlib
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,9 @@ DIGEST = pa.binary(16)
 
 NAN_BITS = 0x7FF8_0000_0000_0000
 """What any NaN counts as: the payload of a NaN does not survive every tool."""
+
+FEW = 1000
+"""Records from which a query, which takes some 10 ms to begin with, is faster than plain Python."""
 
 _SLICE_ROWS = 262_144
 _BATCH_ROWS = 8192
@@ -104,6 +108,8 @@ def row_hashes(table: pa.Table | pa.RecordBatch) -> pa.Array:
     table: some tens of MiB, whatever its size.
     """
     table = pa.table(table).select(_SCHEMA.names)
+    if table.num_rows < FEW:
+        return pa.array([one for batch in _cut(table) for one in _hash_few(batch)], DIGEST)
     starts = range(0, table.num_rows, _SLICE_ROWS)
     with closing(borrow()) as connection:
         parts = [_hash_slice(table.slice(start, _SLICE_ROWS), connection) for start in starts]
@@ -212,6 +218,51 @@ def _slot(name: str) -> tuple[int, str]:
 
 def _spread(pieces: dict[int, str], count: int) -> pa.Array:
     return spread(pa.array(pieces.values(), pa.string()), np.array(list(pieces), np.int64), count)
+
+
+# A few records ------------------------------------------------------------------------
+
+
+def _hash_few(batch: pa.RecordBatch) -> Iterator[bytes]:
+    """The MD5s of a batch, record by record."""
+    fields = [_entries(name, batch[name]) for name in _ORDER]
+    records = zip(*fields, strict=True)
+    for record, extra in zip(records, batch["extra"].to_pylist(), strict=True):
+        pieces = record if extra is None else _among(record, extra)
+        yield hashlib.md5(b"".join(pieces), usedforsecurity=False).digest()
+
+
+def _entries(name: str, column: pa.Array) -> list[bytes]:
+    """What a field adds to each record: nothing where it is absent."""
+    if column.null_count == len(column):
+        return [b""] * len(column)
+    label = _label(name).encode()
+    return [b"" if text is None else b"%b%d:%b" % (label, len(text), text) for text in _values(column)]
+
+
+def _values(column: pa.Array) -> list[bytes | None]:
+    """The values as they are written; None where there is none."""
+    if pa.types.is_struct(column.type):
+        parts = dict(zip([field.name for field in column.type], column.flatten(), strict=True))
+        texts = zip(*(_entries(name, parts[name]) for name in sorted(parts)), strict=True)
+        there = column.is_valid().to_pylist()
+        return [b"".join(text) if one else None for text, one in zip(texts, there, strict=True)]
+    if pa.types.is_list(column.type):
+        column = _joined(column)
+    if pa.types.is_primitive(column.type):
+        numbers = _bits(column) if pa.types.is_floating(column.type) else column
+        return [None if number is None else b"%d" % number for number in numbers.to_pylist()]
+    return list(column.cast(pa.binary()).to_pylist())
+
+
+def _among(record: Sequence[bytes], extra: str) -> list[bytes]:
+    """The entries of a record and those of its ``extra``, which stand before the field of the same name."""
+    slots = [b""] * _SLOTS
+    for name, raw in sorted(_decode(extra).items()):
+        slot, label = _slot(name)
+        value = bytes(raw)
+        slots[slot] += b"%b%d:%b" % (label.encode(), len(value), value)
+    return [piece for pair in zip(slots, [*record, b""], strict=True) for piece in pair]
 
 
 # The query ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from meshlab.tables.sizes import Sizes
 from meshlab.wal.chain import Cursor
 from meshlab.wal.files import open_regular
 from meshlab.wal.lines import Block, Digests, Reject, md5_digests
+from meshlab.wal.paths import segment_name
 from meshlab.wal.reader import Opener, Part, SegmentScan, scan_segment
 
 T = TypeVar("T")
@@ -88,7 +90,7 @@ class RawSegment:
             self.root, self.day, self.start, newest=self.newest, digests=self.digests, chunk=_STRETCH, **place
         )
         told = self.offset
-        for block in ahead(iter(self._scan)):
+        for block in iter(self._scan) if self._is_small() else ahead(iter(self._scan)):
             if len(block.op) == 0:
                 continue
             end = block.base + int(block.start[-1] + block.nbytes[-1])
@@ -98,6 +100,14 @@ class RawSegment:
             if self.rows.until is not None and block.effective[-1] > self.rows.until:
                 self.cut = True
                 return
+
+    def _is_small(self) -> bool:
+        """Whether it is one stretch, as most are: there is nothing to read ahead, and no need of a thread."""
+        try:
+            stop = os.path.getsize(self.root / segment_name(self.day)) if self.stop is None else self.stop
+        except OSError:  # a vacuum may have deleted what this pass holds open
+            return False
+        return stop - self.offset <= _STRETCH
 
     def _batch(self, block: Block) -> pa.RecordBatch:
         records = self.parser.parse(block)

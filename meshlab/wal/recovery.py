@@ -18,7 +18,7 @@ from meshlab.errors import storage_errors
 from meshlab.wal.chain import MIDDLE
 from meshlab.wal.classify import classify
 from meshlab.wal.files import open_regular
-from meshlab.wal.frame import LINE_START, MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, read_frame, read_tail
+from meshlab.wal.frame import LINE_START, MAX_FRAME, NO_SUM, SUM_ENDING, SUM_KEY, Tail, is_member, read_frame, read_tail
 from meshlab.wal.gather import Stretch
 from meshlab.wal.lines import padded
 from meshlab.wal.lock import Hint
@@ -27,6 +27,7 @@ from meshlab.wal.reader import tail_run
 from meshlab.wal.salvage import Effort, frame_starts
 
 _LOOK = 64 << 10
+_MOST_LINES = 1000
 _HIGHEST_CLAIM = 10**17
 _SUM_KEYS = re.compile(re.escape(SUM_KEY))
 _NAMES = re.compile(rb'\{"Recovered":\{("segment":"\d{8}","offset":\d{1,20},"bytes":\d{1,20},"md5":"[0-9a-f]{32}")')
@@ -123,6 +124,8 @@ def look_behind(root: Path, end: LogEnd) -> LogEnd:
 def find_torn(root: Path, day: str) -> Torn | None:
     """The torn run at the end of a segment, if there is one."""
     with _mapped(root / segment_name(day)) as text:
+        if _ends_whole(text):
+            return None
         size, look = len(text), _LOOK
         while size:
             start = max(0, size - look)
@@ -140,6 +143,19 @@ def find_torn(root: Path, day: str) -> Torn | None:
             md5 = hashlib.md5(text[offset:size], usedforsecurity=False).hexdigest()
             return Torn(day, offset, size - offset, md5, "torn")
     return None
+
+
+def _ends_whole(text: mmap.mmap | bytes) -> bool:
+    """Whether a text ends with a valid frame that begins a line, as most do; false when that takes long to tell."""
+    start = size = len(text)
+    tail = read_tail(text[max(0, size - 129) : size - 1]) if text[size - 1 :] == b"\n" else None
+    if tail is None or tail.n > _MOST_LINES:
+        return False
+    for _ in range(tail.n):
+        start = text.rfind(b"\n", 0, max(0, start - 1)) + 1
+    frame = text[start:size]
+    members = frame.splitlines()[:-1]
+    return frame.startswith(LINE_START) and all(map(is_member, members)) and read_frame(frame) is not None
 
 
 def last_frame(path: Path, floor: int = 0, stop: int | None = None, above: int = 0) -> tuple[Tail | None, int]:

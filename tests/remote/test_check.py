@@ -1,6 +1,5 @@
 """A segment that is checked in parts: the very same verdict as in one go, whatever is wrong with it and where."""
 
-import os
 from random import Random
 
 import pytest
@@ -10,10 +9,10 @@ from meshlab.remote import check
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.wal.chain import ORIGIN
 from meshlab.wal.reader import resolve
+from scoreboard.sampling import EVERY
 from scoreboard.sites import Site, insert
 
 DAY = "20250707"
-EVERY = os.environ.get("MESHLAB_EVERY_OUTAGE") == "1"
 HURT = 60 if EVERY else 5
 
 

@@ -14,11 +14,11 @@ from meshlab.errors import RemoteRefused, RemoteUnavailable
 from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.patience import Patience
 from meshlab.remote.s3 import S3Bucket
+from scoreboard.sampling import EVERY
 from scoreboard.sites import Site, grow, hash_of, insert, restorable
 
 from .proxy import CUT_ANSWER, CUT_REQUEST, DROP, HANG, LOST_ANSWER, PASS
 
-EVERY = os.environ.get("MESHLAB_EVERY_OUTAGE") == "1"
 QUICK = Patience(attempts=4, first=0.005, longest=0.02)
 SECONDS = 0.7
 """Until a request counts as lost."""

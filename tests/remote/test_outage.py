@@ -1,6 +1,5 @@
 """An outage at every request of a push, of a pull and of a retention; and kills of a pull at every file operation."""
 
-import os
 import shutil
 from contextlib import suppress
 from functools import partial
@@ -11,12 +10,12 @@ from meshlab.remote.bucket import MemoryBucket
 from meshlab.remote.patience import Patience
 from meshlab.testing import FailingFiles, ForgetfulFiles, PowerCut
 from scoreboard.outages import Aged, following, image_first, outages, pulled
+from scoreboard.sampling import EVERY
 from scoreboard.sites import DAY, Faulty, Site, copy_of, files_of, grow, hash_of, insert, restorable
 
-EVERY = os.environ.get("MESHLAB_EVERY_OUTAGE") == "1"
 STEPS = 16 if EVERY else 5
 STRIDE = 1 if EVERY else 3
-"""One in so many places is cut, after the first two; all of them with ``MESHLAB_EVERY_OUTAGE=1``."""
+"""One in so many places is cut, after the first two; all of them with ``MESHLAB_EVERY=1``."""
 WAYS = {"for ever": {"forever": True}, "lost answer": {"lost": True}} | ({"once": {}} if EVERY else {})
 
 

@@ -16,9 +16,8 @@ from meshlab.testing import FailingFiles, ForgetfulFiles
 from meshlab.wal.files import REAL_FILES, Files
 from meshlab.wal.lock import LockFile, Poison
 from meshlab.wal.writer import Writer
+from scoreboard.sampling import EVERY
 from scoreboard.sites import LONG, NOON, Faulty, Site, copy_of, files_of, grow, insert, restorable, update
-
-EVERY = os.environ.get("MESHLAB_EVERY_OUTAGE") == "1"
 
 
 @pytest.fixture

@@ -17,12 +17,23 @@ from meshlab.dialects import parse_event
 from meshlab.errors import SnapshotError
 from meshlab.records import FIELDS
 from meshlab.snapshot import hashing
-from meshlab.snapshot.hashing import DIGEST, StateHash, row_hashes, state_hash
+from meshlab.snapshot.hashing import DIGEST, StateHash, state_hash
 from meshlab.tables.schema import RECORD_FIELDS, RECORD_SCHEMA
 from meshlab.testing.strategies import json_values, numbers, texts
 
 FORMAT = (Path(__file__).resolve().parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
 STRANGE_NANS = [struct.unpack("<d", struct.pack("<Q", bits))[0] for bits in (0x7FF8 << 48 | 7, 0xFFF8 << 48)]
+
+
+def row_hashes(table):
+    """The hashes in plain Python and by a query, which agree."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashing, "FEW", 0)
+        by_query = hashing.row_hashes(table)
+        patch.setattr(hashing, "FEW", 1 << 40)
+        plain = hashing.row_hashes(table)
+    assert plain.equals(by_query)
+    return plain
 
 
 # The reference ------------------------------------------------------------------------

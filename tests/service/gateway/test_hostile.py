@@ -1,7 +1,6 @@
 """Whatever comes in: no error of the server, no hang, no growth, and it still acknowledges after."""
 
 import json
-import os
 import socket
 import threading
 import time
@@ -12,10 +11,11 @@ from scoreboard.gate import request
 from scoreboard.hostile import GOOD
 from scoreboard.requests import look_after, send_all, status_of
 from scoreboard.row import Outcome
+from scoreboard.sampling import EVERY
 
 SEED = 20250707
-COUNT = 10_000 if os.environ.get("MESHLAB_EVERY_REQUEST") == "1" else 440
-"""440 take seconds; MESHLAB_EVERY_REQUEST=1 sends ten thousand."""
+COUNT = 10_000 if EVERY else 440
+"""440 take seconds; MESHLAB_EVERY=1 sends ten thousand."""
 
 
 def test_hostile_requests_are_answered_at_once_and_leave_no_trace(start):

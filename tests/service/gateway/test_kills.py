@@ -2,18 +2,19 @@
 
 import http.client
 import json
-import os
 import random
 import signal
 import threading
 import time
 from collections import Counter
 
+from scoreboard.sampling import EVERY
+
 from .limits import full_disk
 
 SEED = 7
-ROUNDS = 30 if os.environ.get("MESHLAB_EVERY_KILL") == "1" else 3
-"""Three kills take seconds; MESHLAB_EVERY_KILL=1 makes it thirty."""
+ROUNDS = 30 if EVERY else 3
+"""Three kills take seconds; MESHLAB_EVERY=1 makes it thirty."""
 
 CLIENTS, USERS = 8, 3
 

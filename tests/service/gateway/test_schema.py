@@ -2,14 +2,15 @@
 
 import importlib.util
 import json
-import os
 from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-EXAMPLES = 100 if os.environ.get("MESHLAB_EVERY_REQUEST") == "1" else 5
-"""Of each kind and route; MESHLAB_EVERY_REQUEST=1 tries a hundred."""
+from scoreboard.sampling import EVERY
+
+EXAMPLES = 100 if EVERY else 5
+"""Of each kind and route; MESHLAB_EVERY=1 tries a hundred."""
 
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 pytestmark = pytest.mark.skipif(
