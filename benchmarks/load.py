@@ -11,6 +11,8 @@ from benchmarks.measure import Figure, interleave, timed
 from benchmarks.report import SPEED, Bound, Row, seconds
 
 FASTER = Bound(1.0)
+PANDAS = "pandas.read_json"
+"""It takes so long that it is measured once."""
 
 _HOUR = 3_600_000_000
 """One hour in µs."""
@@ -27,13 +29,16 @@ def measure(inputs: Inputs, rounds: int) -> list[Row]:
         "DuckDB select *": loaders.duckdb_bare,
         "pyarrow.json": loaders.pyarrow_fields,
         "polars.read_ndjson": loaders.polars_fields,
-        "pandas.read_json": loaders.pandas_fields,
     }
     _check_rows(inputs, readers)
     contenders = {name: timed(partial(read, inputs.log)) for name, read in readers.items()}
     figures = interleave({"meshlab": timed(partial(_load_all, inputs.user)), **contenders}, rounds)
+    figures |= interleave({PANDAS: timed(lambda: _counted(inputs, loaders.pandas_fields))}, 1)
     bounds = {"DuckDB read_json": (Bound(0.5), Bound(1.0)), "DuckDB select *": (None, None)}
-    return [_row("load, verified, all columns", figures, name, *bounds.get(name, (FASTER, None))) for name in readers]
+    return [
+        _row("load, verified, all columns", figures, name, *bounds.get(name, (FASTER, None)))
+        for name in (*readers, PANDAS)
+    ]
 
 
 def _sealed(inputs: Inputs, rounds: int) -> list[Row]:
@@ -98,6 +103,11 @@ def _as_text(totals: Any) -> str:
 
 def _load_all(user: Any) -> Any:
     return user.events(progress=False).to_arrow()
+
+
+def _counted(inputs: Inputs, read: Any) -> None:
+    if (found := len(read(inputs.log))) != inputs.events:
+        raise SystemExit(f"{found} rows were read, expected {inputs.events}")
 
 
 def _check_rows(inputs: Inputs, readers: dict[str, Any]) -> None:
