@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sqlite3
 import statistics
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import numpy as np
 
 LIBRARIES = ("meshlab", "pyarrow", "duckdb", "polars", "pandas", "numpy", "msgspec", "orjson", "uvicorn", "fastapi")
 
@@ -23,8 +27,19 @@ def describe(folder: Path) -> dict[str, str]:
         "libraries": ", ".join(f"{name} {_version(name)}" for name in LIBRARIES),
         "SQLite": sqlite3.sqlite_version,
         "disk": f"{_file_system(folder)}; write of 400 bytes + fdatasync: {_sync_micros(folder):.0f} µs (median)",
+        "limits": _limits(folder),
         "load before": _load(),
     }
+
+
+def _limits(folder: Path) -> str:
+    """What nothing on this machine can beat."""
+    digests = " and ".join(f"{name.upper()} {_digest_speed(name):.0f} MB/s" for name in ("md5", "sha256"))
+    memory, disk = (
+        f"copy in memory {_copy_speed():.1f} GB/s",
+        f"write and sync of 256 MB {_write_speed(folder):.0f} MB/s",
+    )
+    return f"{memory}; {digests} on one core; {disk}"
 
 
 def _load() -> str:
@@ -59,6 +74,40 @@ def _file_system(folder: Path) -> str:
     resolved = folder.resolve()
     over = [mount for mount in mounts if resolved.is_relative_to(mount[1])]
     return max(over, key=lambda mount: len(mount[1]))[2] if over else "file system unknown"
+
+
+def _copy_speed() -> float:
+    """GB/s of one core."""
+    source = np.ones(32 << 20, np.int64)
+    target = np.empty_like(source)
+    return source.nbytes / 1e9 / min(_seconds(lambda: np.copyto(target, source)) for _ in range(5))
+
+
+def _digest_speed(name: str) -> float:
+    """MB/s of one core."""
+    data = bytes(64 << 20)
+    return len(data) / 1e6 / min(_seconds(lambda: hashlib.new(name, data)) for _ in range(3))
+
+
+def _write_speed(folder: Path) -> float:
+    """MB/s of a file written in one go and synced, the median of three."""
+    path, data = folder / "write-probe", os.urandom(1 << 20) * 256
+
+    def write() -> None:
+        with open(path, "wb", buffering=0) as file:
+            file.write(data)
+            os.fsync(file.fileno())
+
+    try:
+        return len(data) / 1e6 / statistics.median(_seconds(write) for _ in range(3))
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def _sync_micros(folder: Path) -> float:
