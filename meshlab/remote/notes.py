@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from meshlab.errors import RemoteDamaged, storage_errors
+from meshlab.errors import storage_errors
 from meshlab.remote.image import Image, ImageKey, parse_image_key, unpack
 from meshlab.remote.local import Print
 from meshlab.wal.paths import PRIVATE
@@ -99,7 +99,7 @@ class Notes:
     def note(self, uid: str) -> Note | None:
         """What is remembered of a user; None when nothing is, or it cannot be believed."""
         note = _load(self._folder / "notes" / uid, Note)
-        return note if note is not None and _is_sound(note) else None
+        return note if note is not None and parse_image_key(note.key) is not None else None
 
     def remember(self, uid: str, note: Note) -> None:
         """Replace what is remembered of a user, and forget the blocks it was about to name."""
@@ -149,12 +149,6 @@ class Notes:
         if folder not in self._made:
             (self._folder / folder).mkdir(parents=True, exist_ok=True)
             self._made.add(folder)
-
-
-def _is_sound(note: Note) -> bool:
-    with suppress(RemoteDamaged):
-        return parse_image_key(note.key) is not None and bool(note.image.uid)
-    return False
 
 
 def _load(path: Path, kind: type[S]) -> S | None:

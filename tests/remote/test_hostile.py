@@ -25,7 +25,9 @@ from meshlab.remote.image import (
     unpack,
 )
 from meshlab.remote.line import Images, get_image, list_images
+from meshlab.remote.notes import Note, Notes
 from meshlab.remote.windows import choose_head
+from meshlab.service.syncd import SyncDaemon
 from meshlab.snapshot.manifest import Layer, Manifest, Range
 from meshlab.snapshot.manifest import pack as pack_manifest
 from meshlab.snapshot.manifest import unpack as unpack_manifest
@@ -329,3 +331,20 @@ def test_a_user_who_is_not_there_is_not_found(site):
     with pytest.raises(NotFound):
         site.remote.windows("bob")
     assert meshlab.open(site.path).users() == ["ann"]
+
+
+def test_a_note_whose_image_is_refused_ends_no_daemon(site):
+    notes = Notes(site.path, site.remote.mark())
+    key = spoilt(site, "history/1 copy.bin")
+    notes.remember("ann", Note(str(key), site.remote.bucket.get(str(key)), notes.note("ann").prints))
+    daemon = SyncDaemon(site.remote)
+    assert daemon.run(once=True) is True and daemon.metrics().users == 1
+    site.append(insert("m2"))
+    assert daemon.run(once=True) is False and daemon.metrics().users_failed == 1
+
+
+def test_a_user_may_be_called_what_the_lock_of_a_scratch_directory_once_was(site, tmp_path):
+    site.append(insert("m1"), uid="in-use")
+    site.push("in-use")
+    assert site.prove("in-use").outcome == "proved"
+    assert Site(tmp_path / "other", site.remote.bucket.inner).pull("in-use").status == "pulled"
