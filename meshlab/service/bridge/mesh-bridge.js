@@ -236,7 +236,7 @@ export class MeshBridge {
   }
 }
 
-/** Lines in the order they came, in memory and, where there is one, in a storage. */
+/** Lines in the order they came, in memory and, where there is one that works, in a storage. */
 class Queue {
   #lines = new Map();
   #storage;
@@ -246,9 +246,8 @@ class Queue {
     this.#storage = storage;
     this.#limit = limit;
     for (const place of this.#places()) {
-      const text = storage.getItem(place);
-      const line = text && parsed(text);
-      if (line) this.#lines.set(line.key, { ...line, place });
+      const line = this.#read(place);
+      if (line) this.#lines.set(line.key, line);
     }
   }
 
@@ -258,17 +257,13 @@ class Queue {
 
   add(line) {
     if (this.#lines.size >= this.#limit) throw new Error(`${this.#limit} events wait to be written`);
-    try {
-      this.#storage?.setItem(line.place, JSON.stringify(line));
-    } catch {
-      // The storage is full or forbidden: this one does not survive a reload.
-    }
+    this.#write(line);
     this.#lines.set(line.key, line);
   }
 
   remove(line) {
     this.#lines.delete(line.key);
-    this.#storage?.removeItem(line.place);
+    this.#stored((storage) => storage.removeItem(line.place));
   }
 
   /** The first lines, at least one, as many as fit. */
@@ -284,8 +279,27 @@ class Queue {
   }
 
   #places() {
-    const names = Array.from({ length: this.#storage?.length ?? 0 }, (_, at) => this.#storage.key(at));
-    return names.filter((name) => name?.startsWith(PREFIX)).sort();
+    const names = this.#stored((storage) => Array.from({ length: storage.length }, (_, at) => storage.key(at)));
+    return (names ?? []).filter((name) => name?.startsWith(PREFIX)).sort();
+  }
+
+  #read(place) {
+    const text = this.#stored((storage) => storage.getItem(place));
+    const line = text && parsed(text);
+    return line ? { ...line, place } : null;
+  }
+
+  #write(line) {
+    this.#stored((storage) => storage.setItem(line.place, JSON.stringify(line)));
+  }
+
+  /** What comes of an act on the storage; nothing when it is full or forbidden: then lines do not survive a reload. */
+  #stored(act) {
+    try {
+      return this.#storage ? act(this.#storage) : null;
+    } catch {
+      return null;
+    }
   }
 }
 
@@ -322,7 +336,9 @@ function isTemporary(status) {
 
 function browserStorage() {
   try {
-    return globalThis.localStorage ?? null;
+    // Without a file to keep it in, node gives one that has no methods.
+    const storage = globalThis.localStorage;
+    return typeof storage?.getItem === "function" ? storage : null;
   } catch {
     return null;
   }

@@ -202,6 +202,25 @@ def test_what_waits_survives_the_end_of_the_process(start):
     assert gate.events("ann") == list(range(31))
 
 
+@pytest.mark.parametrize(
+    "getter",
+    ["() => new Proxy({}, {})", "deny", "() => new Denied()", "() => new Kept()"],
+    ids=["of node without a file", "hidden", "denied", "read-only"],
+)
+def test_a_storage_that_does_not_work_is_done_without(gate, getter):
+    body = f"""
+    const deny = () => {{ throw new DOMException("no", "SecurityError"); }};
+    class Denied {{ get length() {{ deny(); }} getItem() {{ deny(); }} setItem() {{ deny(); }} removeItem() {{ deny(); }} }}
+    class Kept extends Storage {{ removeItem() {{ deny(); }} }}
+    Object.defineProperty(globalThis, "localStorage", {{ get: {getter} }});
+    const bridge = new MeshBridge(quick);
+    say((await Promise.all([bridge.log("bare", 1), bridge.log("bare", 2)])).length);
+    say(bridge.pending); process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert (node.hear(), node.hear()) == (2, 0)
+
+
 def test_more_than_may_wait_is_rejected_at_once():
     body = """
     const bridge = new MeshBridge({ ...quick, limit: 2 });
