@@ -308,9 +308,14 @@ let number = 0;
 function lineOf(userId, event) {
   const body = JSON.stringify({ userId, event });
   if (event === undefined || JSON.parse(body).event === undefined) throw new TypeError("the event is no JSON value");
-  const key = crypto.randomUUID();
+  const key = randomKey();
   const order = `${String(Date.now()).padStart(15, "0")}-${String((number += 1)).padStart(9, "0")}`;
   return { key, body, place: `${PREFIX}${order}-${key}` };
+}
+
+/** 32 hexadecimal digits; crypto.randomUUID is missing on pages over plain http. */
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function textOf(line) {
