@@ -9,6 +9,7 @@
 const PREFIX = "mesh-bridge:";
 const BEACON_BYTES = 60_000;
 const BATCH_BYTES = 250_000;
+const LONGEST_TIMER = 2 ** 31 - 1;
 const BATCH_PATH = "/api/mesh/wal/batch";
 
 /** The gateway refused an event for good. */
@@ -28,15 +29,15 @@ export class MeshBridge {
   #queue;
   #batch;
   #delay;
-  #pause;
-  #longest;
   #timeout;
   #onRetry;
+  #newHold;
+  #gateway;
+  #users = new Map();
   #waiting = new Map();
   #timer = null;
+  #due = 0;
   #sending = null;
-  #failures = 0;
-  #after = 0;
   #closed = false;
   #listeners = [];
 
@@ -58,12 +59,12 @@ export class MeshBridge {
     this.#queue = new Queue(storage, limit);
     this.#batch = batch;
     this.#delay = delay;
-    this.#pause = pause;
-    this.#longest = longest;
     this.#timeout = timeout;
     this.#onRetry = onRetry;
+    this.#newHold = () => new Hold(pause, longest);
+    this.#gateway = this.#newHold();
     this.#listen();
-    if (this.#queue.size) this.#schedule(0);
+    this.#plan();
   }
 
   get pending() {
@@ -81,61 +82,87 @@ export class MeshBridge {
         this.#waiting.delete(line.key);
         throw error;
       }
-      this.#schedule(this.#delay);
+      this.#plan(this.#delay, this.#heldUntil(line));
     });
   }
 
   async flush() {
     if (this.#sending) await this.#sending;
-    let going = true;
-    while (going && this.#queue.size && !this.#closed) going = await this.#send();
-    if (this.#queue.size) this.#schedule(this.#nextPause());
+    this.#hurry();
+    while (this.#queue.size && !this.#closed && (await this.#send()));
+    this.#plan();
   }
 
   close() {
     this.#closed = true;
-    this.#unschedule();
+    this.#unplan();
     for (const [target, name, act] of this.#listeners) target.removeEventListener(name, act);
   }
 
-  // Sending
+  // When to send
 
-  #schedule(milliseconds) {
-    if (this.#timer === null && this.#sending === null && !this.#closed) {
-      this.#timer = setTimeout(() => this.#run(), milliseconds);
-    }
+  /** Send after a delay, or when the gateway and the user of some line are ready, whichever is later. */
+  #plan(delay = 0, ready = this.#queue.soonest((line) => this.#heldUntil(line))) {
+    if (this.#closed || this.#sending || !this.#queue.size) return;
+    const now = performance.now();
+    const due = Math.max(now + delay, this.#gateway.until, ready);
+    if (this.#timer !== null && this.#due <= due) return;
+    this.#unplan();
+    this.#due = due;
+    this.#timer = setTimeout(() => this.#run(), Math.min(due - now, LONGEST_TIMER));
   }
 
-  #unschedule() {
+  #unplan() {
     clearTimeout(this.#timer);
     this.#timer = null;
   }
 
-  async #run() {
-    this.#unschedule();
-    if (this.#sending) return;
-    const went = await this.#send();
-    if (this.#queue.size) this.#schedule(went ? 0 : this.#nextPause());
+  #heldUntil(line) {
+    return this.#users.get(line.userId)?.until ?? 0;
   }
 
-  /** One request at a time, so that users keep their order; resolves to whether it went through. */
+  #hurry() {
+    for (const hold of [this.#gateway, ...this.#users.values()]) hold.hurry();
+  }
+
+  // Sending
+
+  async #run() {
+    this.#unplan();
+    await this.#send();
+    this.#plan();
+  }
+
+  /** One request at a time, so that users keep their order; resolves to whether to go on at once. */
   #send() {
     if (this.#sending) return this.#sending;
-    this.#unschedule();
-    const lines = this.#queue.first(this.#batch, BATCH_BYTES);
-    this.#sending = this.#exchange(lines)
-      .then(
-        (again) => this.#settled(again),
-        (error) => this.#failed(error, 0),
-      )
+    this.#unplan();
+    this.#sending = this.#exchange()
+      .catch((error) => this.#failed(error))
       .finally(() => {
         this.#sending = null;
       });
     return this.#sending;
   }
 
-  /** Sends lines and settles those that have an outcome; returns how the rest failed, or null. */
-  async #exchange(lines) {
+  /** Sends the first lines of users who need not wait; false when there are none. */
+  async #exchange() {
+    const now = performance.now();
+    if (this.#gateway.until > now) return false;
+    const lines = this.#queue.first(this.#batch, BATCH_BYTES, (line) => this.#heldUntil(line) <= now);
+    if (!lines.length) return false;
+    try {
+      this.#settle(lines, await this.#post(lines));
+    } catch (error) {
+      if (error.status !== 413) throw error;
+      this.#divide(lines, error);
+    }
+    this.#gateway.clear();
+    return true;
+  }
+
+  /** The results of lines; throws when there are none, for then the request as a whole was refused. */
+  async #post(lines) {
     const answer = await fetch(this.#url, {
       method: "POST",
       headers: { "Content-Type": "application/x-ndjson", ...(await this.#authorization()) },
@@ -144,33 +171,45 @@ export class MeshBridge {
       credentials: "omit",
       signal: AbortSignal.timeout(this.#timeout),
     });
-    const said = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
-    if (!Array.isArray(said.results)) {
-      return this.#turnedAway(lines, answer.status, said);
-    }
-    let again = null;
-    for (const result of said.results) {
-      const line = lines[result.line - 1];
-      if (result.success) this.#finish(line, (one) => one.resolve(writtenOf(result)));
-      else if (isTemporary(result.status)) again ??= { error: result.error, after: result.retryAfter ?? 0 };
-      else this.#finish(line, (one) => one.reject(new EventRefused(result)));
-    }
-    return again;
-  }
-
-  /** The request as a whole was refused: too large is tried line by line, all else later. */
-  #turnedAway(lines, status, said) {
-    if (status === 413 && lines.length === 1) {
-      this.#finish(lines[0], (one) => one.reject(new EventRefused({ ...said, status })));
-      return null;
-    }
-    if (status === 413) this.#batch = 1;
-    return { error: said.error, after: said.retryAfter ?? 0 };
+    const said = await answer.json().catch(() => ({}));
+    if (said.results?.length === lines.length) return said.results;
+    const error = new Error(said.error ?? `status ${answer.status}`);
+    throw Object.assign(error, { status: answer.status, kind: said.kind, after: said.retryAfter ?? answer.headers.get("retry-after") });
   }
 
   async #authorization() {
     const token = await this.#token();
     return token ? { Authorization: `Bearer ${token}` } : {};
+  }
+
+  /** Settles lines that have an outcome; the users of others wait, each as long as it was told. */
+  #settle(lines, results) {
+    const troubled = new Map();
+    for (const result of results) {
+      const line = lines[result.line - 1];
+      if (result.success) {
+        this.#users.delete(line.userId);
+        this.#finish(line, (one) => one.resolve(writtenOf(result)));
+      } else if (!isTemporary(result.status)) {
+        this.#finish(line, (one) => one.reject(new EventRefused(result)));
+      } else if (!troubled.has(line.userId)) {
+        troubled.set(line.userId, result);
+      }
+    }
+    for (const [userId, result] of troubled) {
+      const hold = this.#users.get(userId) ?? this.#newHold();
+      hold.fail(result.retryAfter);
+      this.#users.set(userId, hold);
+    }
+    const [first] = troubled.values();
+    if (first) this.#tell(new Error(first.error));
+  }
+
+  /** The request was too large: from now on line by line. */
+  #divide(lines, error) {
+    this.#batch = 1;
+    if (lines.length > 1) this.#tell(error);
+    else this.#finish(lines[0], (one) => one.reject(new EventRefused({ ...error, error: error.message })));
   }
 
   #finish(line, tell) {
@@ -180,23 +219,15 @@ export class MeshBridge {
     if (one) tell(one);
   }
 
-  #settled(again) {
-    if (again) return this.#failed(new Error(again.error), again.after);
-    this.#failures = this.#after = 0;
-    return true;
-  }
-
-  #failed(error, after) {
-    this.#failures += 1;
-    this.#after = after * 1000;
-    this.#onRetry(error);
+  #failed(error) {
+    this.#gateway.fail(error.after);
+    this.#tell(error);
     return false;
   }
 
-  /** Twice as long after each failure, up to the longest; less up to a half, so that pages do not come back together. */
-  #nextPause() {
-    const pause = Math.min(this.#pause * 2 ** (this.#failures - 1), this.#longest);
-    return Math.max(this.#after, pause * (0.5 + Math.random() / 2));
+  /** Later, so that what the page does about it, or an error in that, does not come between. */
+  #tell(error) {
+    queueMicrotask(() => this.#onRetry(error));
   }
 
   // The page
@@ -205,8 +236,8 @@ export class MeshBridge {
     const scope = globalThis;
     if (typeof scope.addEventListener !== "function") return;
     this.#on(scope, "online", () => {
-      this.#unschedule();
-      this.#schedule(0);
+      this.#hurry();
+      this.#plan();
     });
     this.#on(scope, "pagehide", () => this.#leave());
     if (scope.document) {
@@ -224,7 +255,7 @@ export class MeshBridge {
   /** The page may be gone in a moment: hand what waits to the browser. The keys make it no second event. */
   #leave() {
     if (!this.#queue.size || this.#closed) return;
-    const body = this.#queue.first(Infinity, BEACON_BYTES).map(textOf).join("\n");
+    const body = this.#queue.first(Infinity, BEACON_BYTES, () => true).map(textOf).join("\n");
     const token = this.#token();
     if (token === null || token === undefined || token === "") {
       navigator.sendBeacon?.(this.#url, new Blob([body], { type: "text/plain" }));
@@ -233,6 +264,43 @@ export class MeshBridge {
       const headers = { "Content-Type": "text/plain", Authorization: `Bearer ${token}` };
       fetch(this.#url, { method: "POST", headers, body, keepalive: true }).catch(() => {});
     }
+  }
+}
+
+/**
+ * How long the gateway, or one user, is not to be asked again: twice as long after each failure, up to the
+ * longest, less up to a half, so that pages do not come back together; never less than was told.
+ */
+class Hold {
+  #pause;
+  #longest;
+  #failures = 0;
+  #paused = 0;
+  #told = 0;
+
+  constructor(pause, longest) {
+    this.#pause = pause;
+    this.#longest = longest;
+  }
+
+  get until() {
+    return Math.max(this.#paused, this.#told);
+  }
+
+  fail(seconds) {
+    const pause = Math.min(this.#pause * 2 ** this.#failures, this.#longest);
+    this.#failures += 1;
+    this.#paused = performance.now() + pause * (0.5 + Math.random() / 2);
+    this.#told = performance.now() + 1000 * (Number(seconds) || 0);
+  }
+
+  /** Only what was told counts. */
+  hurry() {
+    this.#paused = 0;
+  }
+
+  clear() {
+    this.#failures = this.#paused = this.#told = 0;
   }
 }
 
@@ -266,16 +334,27 @@ class Queue {
     this.#stored((storage) => storage.removeItem(line.place));
   }
 
-  /** The first lines, at least one, as many as fit. */
-  first(count, bytes) {
+  /** The first lines of those that may go, at least one of them, as many as fit. */
+  first(count, bytes, mayGo) {
     const chosen = [];
     let size = 0;
     for (const line of this.#lines.values()) {
+      if (!mayGo(line)) continue;
       size += 3 * textOf(line).length;
       if (chosen.length && (chosen.length >= count || size > bytes)) break;
       chosen.push(line);
     }
     return chosen;
+  }
+
+  /** The least of a moment that each line has; 0 is the least there is. */
+  soonest(momentOf) {
+    let least = Infinity;
+    for (const line of this.#lines.values()) {
+      least = Math.min(least, momentOf(line));
+      if (least === 0) break;
+    }
+    return least;
   }
 
   #places() {
@@ -290,7 +369,8 @@ class Queue {
   }
 
   #write(line) {
-    this.#stored((storage) => storage.setItem(line.place, JSON.stringify(line)));
+    const { key, body } = line;
+    this.#stored((storage) => storage.setItem(line.place, JSON.stringify({ key, body })));
   }
 
   /** What comes of an act on the storage; nothing when it is full or forbidden: then lines do not survive a reload. */
@@ -310,7 +390,7 @@ function lineOf(userId, event) {
   if (event === undefined || JSON.parse(body).event === undefined) throw new TypeError("the event is no JSON value");
   const key = randomKey();
   const order = `${String(Date.now()).padStart(15, "0")}-${String((number += 1)).padStart(9, "0")}`;
-  return { key, body, place: `${PREFIX}${order}-${key}` };
+  return { key, body, userId, place: `${PREFIX}${order}-${key}` };
 }
 
 /** 32 hexadecimal digits; crypto.randomUUID is missing on pages over plain http. */
@@ -324,8 +404,8 @@ function textOf(line) {
 
 function parsed(text) {
   try {
-    const line = JSON.parse(text);
-    return typeof line.key === "string" && typeof line.body === "string" ? line : null;
+    const { key, body } = JSON.parse(text);
+    return typeof key === "string" ? { key, body, userId: JSON.parse(body).userId } : null;
   } catch {
     return null;
   }

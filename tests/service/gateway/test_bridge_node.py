@@ -126,6 +126,21 @@ def test_a_batch_over_the_limit_of_the_gateway_goes_line_by_line(start):
     assert [event[0] for event in gate.events("ann")] == ["1", "2", "3", "4"]
 
 
+def test_a_user_who_is_told_to_wait_keeps_nobody_else_waiting(start):
+    gate = start("--rate", "100")
+    body = """
+    const bridge = new MeshBridge(quick);
+    const many = Array.from({ length: 300 }, (_, at) => bridge.log("hasty", at));
+    await bridge.log("calm", 0); say(bridge.pending);
+    await Promise.all(many); say(bridge.pending); process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert node.hear() >= 100
+        assert node.hear() == 0
+    assert gate.events("hasty") == list(range(300))
+    assert gate.events("calm") == [0]
+
+
 STORM = """
 const bridge = new MeshBridge({ ...quick, batch: 7 });
 let written = 0, duplicates = 0, retries = 0;
