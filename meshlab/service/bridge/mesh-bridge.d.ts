@@ -35,8 +35,8 @@ export interface BridgeOptions {
   longest?: number;
   /** Milliseconds after which a request counts as failed (30000). */
   timeout?: number;
-  /** Told of every request that will be tried again. */
-  onRetry?: (reason: Error) => void;
+  /** Told of every request that will be tried again; `status` and `kind` when it was refused as a whole. */
+  onRetry?: (reason: Error & { status?: number; kind?: string }) => void;
 }
 
 /** The gateway refused an event for good: it is not in the log, and not tried again. */
@@ -52,7 +52,10 @@ export class MeshBridge {
   log(userId: string, event: unknown): Promise<Written>;
   /** Events that wait for an answer. */
   readonly pending: number;
-  /** Send what waits now, without a pause; resolves when nothing waits any more or a request failed. */
+  /**
+   * Send what waits now, without a pause but not before `Retry-After`; resolves when nothing
+   * may be sent any more or a request failed.
+   */
   flush(): Promise<void>;
   /** Stop; what waits stays in the storage for the next bridge. */
   close(): void;

@@ -30,6 +30,25 @@ class Storage {
   removeItem(name) { this.items.delete(name); }
 }
 """
+FAKE = """
+const asked = [];
+let answer = (lines) => written(lines);
+const written = (lines) => Response.json({ results: lines.map((_, at) => (
+  { line: at + 1, success: true, status: 200, seq: at + 1, lsn: "", duplicate: false })) });
+const refused = (status, more) => Response.json({ success: false, error: "no", kind: "No", ...more }, { status });
+globalThis.fetch = async (url, { body, headers }) => {
+  const text = await new Response(body).text();
+  const lines = text ? text.split("\\n").map((line) => JSON.parse(line)) : [];
+  asked.push({ events: lines.map((line) => line.event), headers });
+  return answer(lines);
+};
+const page = new EventTarget();
+globalThis.addEventListener = page.addEventListener.bind(page);
+globalThis.removeEventListener = page.removeEventListener.bind(page);
+const fire = (name) => page.dispatchEvent(new Event(name));
+const after = (milliseconds) => new Promise((go) => setTimeout(go, milliseconds));
+"""
+"""A gateway that answers what it is told to, and a page, both within node."""
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed: the bridge is not run in it")
 
 
@@ -225,6 +244,67 @@ def test_what_waits_survives_the_end_of_the_process(start):
         assert node.hear() == 30
         assert node.hear() == [0, 0]
     assert gate.events("ann") == list(range(31))
+
+
+def heard(body):
+    """What a script with a false gateway says."""
+    with Node("http://mesh.invalid", FAKE + textwrap.dedent(body) + "process.exit(0);") as node:
+        return [json.loads(line) for line in node.process.stdout] or node.process.stderr.read()
+
+
+def test_online_sends_nothing_when_nothing_waits_and_never_before_it_may():
+    body = """
+    const bridge = new MeshBridge(quick);
+    fire("online"); await after(50);
+    say(asked.length);
+    answer = () => refused(503, { retryAfter: 0.4 });
+    const one = bridge.log("ann", 1);
+    await after(50);
+    answer = written;
+    fire("online"); await bridge.flush(); await after(50);
+    say([asked.length, bridge.pending]);
+    await one;
+    say(asked.length);
+    """
+    assert heard(body) == [0, [1, 1], 2]
+
+
+def test_online_does_not_wait_for_a_pause_of_the_bridge_itself():
+    body = """
+    const bridge = new MeshBridge({ ...quick, pause: 60_000, longest: 60_000 });
+    answer = () => { throw new TypeError("offline"); };
+    const one = bridge.log("ann", 1);
+    await after(50);
+    answer = written;
+    fire("online"); await one;
+    say(asked.length);
+    """
+    assert heard(body) == [2]
+
+
+def test_what_a_proxy_says_of_a_time_is_heeded():
+    body = """
+    answer = () => new Response("<h1>later</h1>", { status: 503, headers: { "Retry-After": "0.4" } });
+    const bridge = new MeshBridge(quick);
+    const one = bridge.log("ann", 1);
+    await after(200);
+    say(asked.length); answer = written; await one; say(asked.length);
+    """
+    assert heard(body) == [1, 2]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_gateway_that_takes_no_request_at_all_is_asked_less_and_less_and_nothing_is_lost(status):
+    body = f"""
+    answer = () => refused({status});
+    const reasons = [];
+    const bridge = new MeshBridge({{ ...quick, onRetry: ({{ status, kind }}) => reasons.push([status, kind]) }});
+    const one = bridge.log("ann", 1);
+    await after(500);
+    say([asked.length > 3 && asked.length < 14, bridge.pending]); say(reasons[0]);
+    answer = written; say((await one).seq);
+    """
+    assert heard(body) == [[True, 1], [status, "No"], 1]
 
 
 @pytest.mark.parametrize(
