@@ -45,10 +45,18 @@ export class EventRefused extends Error {
   readonly kind: string;
 }
 
+/** Whether an event is in the log is not known, and this bridge will not find out. */
+export class OutcomeUnknown extends Error {
+  /** `closed`: the bridge was closed before there was an answer. What is in the storage the next bridge sends. */
+  readonly code: "closed";
+  /** The key of the event. */
+  readonly key: string;
+}
+
 /** Sends events to a gateway, each once and those of a user in order, whatever becomes of the connection. */
 export class MeshBridge {
   constructor(options?: BridgeOptions);
-  /** Resolves when the event is on disk; rejects with `EventRefused`, or when too many wait. */
+  /** Resolves when the event is on disk; rejects with `EventRefused`, `OutcomeUnknown`, or when too many wait. */
   log(userId: string, event: unknown): Promise<Written>;
   /** Events that wait for an answer. */
   readonly pending: number;
@@ -57,11 +65,14 @@ export class MeshBridge {
    * may be sent any more or a request failed.
    */
   flush(): Promise<void>;
-  /** Stop; what waits stays in the storage for the next bridge. */
-  close(): void;
+  /**
+   * Stop; what waits stays in the storage for the next bridge. Resolves when the request under way
+   * has ended; promises that wait even then reject with `OutcomeUnknown`.
+   */
+  close(): Promise<void>;
 }
 
-/** Settings of the bridge that `logEventToWal` uses; call it before the first event. */
+/** Settings of the bridge that `logEventToWal` uses; call it before the first event, for it closes the one before. */
 export function configure(options: BridgeOptions): MeshBridge;
 
 /** Append one event to the user's log; resolves when it is on disk. */

@@ -22,6 +22,16 @@ export class EventRefused extends Error {
   }
 }
 
+/** Whether an event is in the log is not known, and this bridge will not find out. */
+export class OutcomeUnknown extends Error {
+  constructor(code, message, line) {
+    super(message);
+    this.name = "OutcomeUnknown";
+    this.code = code;
+    this.key = line.key;
+  }
+}
+
 /** Sends events to a gateway, each once and those of a user in order. */
 export class MeshBridge {
   #url;
@@ -93,10 +103,15 @@ export class MeshBridge {
     this.#plan();
   }
 
-  close() {
+  async close() {
     this.#closed = true;
     this.#unplan();
     for (const [target, name, act] of this.#listeners) target.removeEventListener(name, act);
+    await this.#sending;
+    for (const line of this.#queue.lines) {
+      const rest = line.stored ? "waits in the storage for the next bridge" : "was in memory only";
+      this.#reject(line, new OutcomeUnknown("closed", `the bridge was closed; the event ${rest}`, line));
+    }
   }
 
   // When to send
@@ -189,9 +204,10 @@ export class MeshBridge {
       const line = lines[result.line - 1];
       if (result.success) {
         this.#users.delete(line.userId);
-        this.#finish(line, (one) => one.resolve(writtenOf(result)));
+        this.#queue.remove(line);
+        this.#resolve(line, writtenOf(result));
       } else if (!isTemporary(result.status)) {
-        this.#finish(line, (one) => one.reject(new EventRefused(result)));
+        this.#refuse(line, result);
       } else if (!troubled.has(line.userId)) {
         troubled.set(line.userId, result);
       }
@@ -209,14 +225,22 @@ export class MeshBridge {
   #divide(lines, error) {
     this.#batch = 1;
     if (lines.length > 1) this.#tell(error);
-    else this.#finish(lines[0], (one) => one.reject(new EventRefused({ ...error, error: error.message })));
+    else this.#refuse(lines[0], { ...error, error: error.message });
   }
 
-  #finish(line, tell) {
+  #refuse(line, result) {
     this.#queue.remove(line);
-    const one = this.#waiting.get(line.key);
+    this.#reject(line, new EventRefused(result));
+  }
+
+  #resolve(line, written) {
+    this.#waiting.get(line.key)?.resolve(written);
     this.#waiting.delete(line.key);
-    if (one) tell(one);
+  }
+
+  #reject(line, error) {
+    this.#waiting.get(line.key)?.reject(error);
+    this.#waiting.delete(line.key);
   }
 
   #failed(error) {
@@ -323,15 +347,18 @@ class Queue {
     return this.#lines.size;
   }
 
+  get lines() {
+    return this.#lines.values();
+  }
+
   add(line) {
     if (this.#lines.size >= this.#limit) throw new Error(`${this.#limit} events wait to be written`);
-    this.#write(line);
-    this.#lines.set(line.key, line);
+    this.#lines.set(line.key, { ...line, stored: this.#write(line) });
   }
 
   remove(line) {
     this.#lines.delete(line.key);
-    this.#stored((storage) => storage.removeItem(line.place));
+    this.#try((storage) => storage.removeItem(line.place));
   }
 
   /** The first lines of those that may go, at least one of them, as many as fit. */
@@ -358,23 +385,26 @@ class Queue {
   }
 
   #places() {
-    const names = this.#stored((storage) => Array.from({ length: storage.length }, (_, at) => storage.key(at)));
+    const names = this.#try((storage) => Array.from({ length: storage.length }, (_, at) => storage.key(at)));
     return (names ?? []).filter((name) => name?.startsWith(PREFIX)).sort();
   }
 
   #read(place) {
-    const text = this.#stored((storage) => storage.getItem(place));
+    const text = this.#try((storage) => storage.getItem(place));
     const line = text && parsed(text);
-    return line ? { ...line, place } : null;
+    return line ? { ...line, place, stored: true } : null;
   }
 
   #write(line) {
     const { key, body } = line;
-    this.#stored((storage) => storage.setItem(line.place, JSON.stringify({ key, body })));
+    return this.#try((storage) => {
+      storage.setItem(line.place, JSON.stringify({ key, body }));
+      return true;
+    });
   }
 
   /** What comes of an act on the storage; nothing when it is full or forbidden: then lines do not survive a reload. */
-  #stored(act) {
+  #try(act) {
     try {
       return this.#storage ? act(this.#storage) : null;
     } catch {

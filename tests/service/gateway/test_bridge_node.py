@@ -307,6 +307,41 @@ def test_a_gateway_that_takes_no_request_at_all_is_asked_less_and_less_and_nothi
     assert heard(body) == [[True, 1], [status, "No"], 1]
 
 
+def test_closing_leaves_no_promise_open_and_hears_out_the_request_under_way():
+    body = """
+    const storage = new Storage();
+    const bridge = new MeshBridge({ ...quick, storage, batch: 1 });
+    answer = async (lines) => { await after(100); return written(lines); };
+    const tried = [1, 2].map((at) => bridge.log("ann", at));
+    await after(50);
+    const told = ({ status, reason }) => [status, reason?.name, reason?.code, reason?.message.split("; ")[1]];
+    const [, ...outcomes] = await Promise.all([bridge.close(), ...tried.map(async (one) => (
+      told((await Promise.allSettled([one]))[0])))]);
+    say(outcomes);
+    say([storage.length, await bridge.log("ann", 3).catch((error) => error.message)]);
+    say((await new MeshBridge({ ...quick, storage }).flush()) ?? asked.map(({ events }) => events));
+    """
+    assert heard(body) == [
+        [
+            ["fulfilled", None, None, None],
+            ["rejected", "OutcomeUnknown", "closed", "the event waits in the storage for the next bridge"],
+        ],
+        [1, "the bridge is closed"],
+        [[1], [2]],
+    ]
+
+
+def test_new_settings_leave_no_promise_open():
+    body = """
+    configure({ ...quick, delay: 60_000 });
+    const one = logEventToWal("ann", 1);
+    configure(quick);
+    say(await one.catch(({ code, message }) => [code, message.split("; ")[1]]));
+    say((await logEventToWal("ann", 2)).seq);
+    """
+    assert heard(body) == [["closed", "the event was in memory only"], 1]
+
+
 @pytest.mark.parametrize(
     "getter",
     ["() => new Proxy({}, {})", "deny", "() => new Denied()", "() => new Kept()"],
@@ -350,7 +385,7 @@ def test_the_module_says_what_its_types_declare():
     body = "import * as all from %s; console.log(JSON.stringify(Object.keys(all).sort()))" % json.dumps(BRIDGE.as_uri())
     run = subprocess.run([NODE, "--input-type=module", "-e", body], capture_output=True, check=True)
     names = json.loads(run.stdout)
-    assert names == ["EventRefused", "MeshBridge", "configure", "logEventToWal"]
+    assert names == ["EventRefused", "MeshBridge", "OutcomeUnknown", "configure", "logEventToWal"]
     assert all(f" {name}" in types for name in names)
 
 
