@@ -20,7 +20,10 @@ export interface QueueStorage {
 export interface BridgeOptions {
   /** Where the gateway is; the origin this module came from unless given. */
   url?: string;
-  /** A token, or a function that gives the current one. */
+  /**
+   * A token, or a function that gives the current one. While it gives none, nothing is sent; call
+   * `flush` when there is one. When the page is left, a promise is not waited for: its last token counts.
+   */
   token?: string | (() => string | null | Promise<string | null>);
   /** Where events wait until they are written; `localStorage` where there is one, `null` for memory only. */
   storage?: QueueStorage | null;

@@ -36,6 +36,8 @@ export class OutcomeUnknown extends Error {
 export class MeshBridge {
   #url;
   #token;
+  #lastToken = null;
+  #needsToken;
   #queue;
   #batch;
   #delay;
@@ -65,7 +67,8 @@ export class MeshBridge {
   } = {}) {
     if (!/^https?:/.test(url)) throw new TypeError("the bridge needs the url of a gateway");
     this.#url = url.replace(/\/$/, "") + BATCH_PATH;
-    this.#token = typeof token === "function" ? token : () => token;
+    this.#needsToken = typeof token === "function";
+    this.#token = this.#needsToken ? token : () => token;
     this.#queue = new Queue(storage, limit);
     this.#batch = batch;
     this.#delay = delay;
@@ -162,12 +165,15 @@ export class MeshBridge {
 
   /** Sends the first lines of users who need not wait; false when there are none. */
   async #exchange() {
+    if (this.#gateway.until > performance.now()) return false;
+    const token = (this.#lastToken = await this.#token());
+    if (this.#closed) return false;
+    if (this.#needsToken && !token) throw new Error("there is no token yet");
     const now = performance.now();
-    if (this.#gateway.until > now) return false;
     const lines = this.#queue.first(this.#batch, BATCH_BYTES, (line) => this.#heldUntil(line) <= now);
     if (!lines.length) return false;
     try {
-      this.#settle(lines, await this.#post(lines));
+      this.#settle(lines, await this.#post(lines, token));
     } catch (error) {
       if (error.status !== 413) throw error;
       this.#divide(lines, error);
@@ -177,10 +183,10 @@ export class MeshBridge {
   }
 
   /** The results of lines; throws when there are none, for then the request as a whole was refused. */
-  async #post(lines) {
+  async #post(lines, token) {
     const answer = await fetch(this.#url, {
       method: "POST",
-      headers: { "Content-Type": "application/x-ndjson", ...(await this.#authorization()) },
+      headers: { "Content-Type": "application/x-ndjson", ...authorization(token) },
       body: lines.map(textOf).join("\n"),
       cache: "no-store",
       credentials: "omit",
@@ -190,11 +196,6 @@ export class MeshBridge {
     if (said.results?.length === lines.length) return said.results;
     const error = new Error(said.error ?? `status ${answer.status}`);
     throw Object.assign(error, { status: answer.status, kind: said.kind, after: said.retryAfter ?? answer.headers.get("retry-after") });
-  }
-
-  async #authorization() {
-    const token = await this.#token();
-    return token ? { Authorization: `Bearer ${token}` } : {};
   }
 
   /** Settles lines that have an outcome; the users of others wait, each as long as it was told. */
@@ -280,14 +281,22 @@ export class MeshBridge {
   #leave() {
     if (!this.#queue.size || this.#closed) return;
     const body = this.#queue.first(Infinity, BEACON_BYTES, () => true).map(textOf).join("\n");
-    const token = this.#token();
-    if (token === null || token === undefined || token === "") {
-      navigator.sendBeacon?.(this.#url, new Blob([body], { type: "text/plain" }));
-    } else if (typeof token === "string") {
+    const token = this.#tokenNow();
+    if (token) {
       // A beacon has no headers of its own.
-      const headers = { "Content-Type": "text/plain", Authorization: `Bearer ${token}` };
+      const headers = { "Content-Type": "text/plain", ...authorization(token) };
       fetch(this.#url, { method: "POST", headers, body, keepalive: true }).catch(() => {});
+    } else if (!this.#needsToken) {
+      navigator.sendBeacon?.(this.#url, new Blob([body], { type: "text/plain" }));
     }
+  }
+
+  /** The token without waiting for it: when it would take time, the last there was. */
+  #tokenNow() {
+    const token = this.#token();
+    if (typeof token?.then !== "function") return token;
+    token.then(null, () => {});
+    return this.#lastToken;
   }
 }
 
@@ -421,6 +430,10 @@ function lineOf(userId, event) {
   const key = randomKey();
   const order = `${String(Date.now()).padStart(15, "0")}-${String((number += 1)).padStart(9, "0")}`;
   return { key, body, userId, place: `${PREFIX}${order}-${key}` };
+}
+
+function authorization(token) {
+  return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
 /** 32 hexadecimal digits; crypto.randomUUID is missing on pages over plain http. */

@@ -307,6 +307,36 @@ def test_a_gateway_that_takes_no_request_at_all_is_asked_less_and_less_and_nothi
     assert heard(body) == [[True, 1], [status, "No"], 1]
 
 
+def test_nothing_is_sent_until_there_is_a_token():
+    body = """
+    let token = null, reasons = 0;
+    const bridge = new MeshBridge({ ...quick, pause: 60_000, longest: 60_000,
+                                    token: () => token, onRetry: () => { reasons += 1; } });
+    const one = bridge.log("ann", 1);
+    await after(50);
+    fire("pagehide");
+    say([asked.length, reasons, bridge.pending]);
+    token = "secret"; bridge.flush(); await one;
+    say(asked.map(({ headers }) => headers.Authorization));
+    """
+    assert heard(body) == [[0, 1, 1], ["Bearer secret"]]
+
+
+def test_a_page_that_is_left_takes_the_last_token_when_the_next_needs_time():
+    body = """
+    const bridge = new MeshBridge({ ...quick, delay: 100, token: async () => "secret" });
+    bridge.log("ann", 1);
+    fire("pagehide");
+    say(asked.length);
+    await bridge.flush();
+    const two = bridge.log("ann", 2);
+    fire("pagehide"); await after(10);
+    say(asked.map(({ headers }) => headers.Authorization));
+    await two;
+    """
+    assert heard(body) == [0, ["Bearer secret", "Bearer secret"]]
+
+
 def test_closing_leaves_no_promise_open_and_hears_out_the_request_under_way():
     body = """
     const storage = new Storage();
