@@ -8,6 +8,15 @@ export interface Written {
   duplicate: boolean;
 }
 
+/** An event that was sent and not answered in time: it may be in the log or not, and is not sent again. */
+export interface UnknownEvent {
+  key: string;
+  userId: string;
+  event: unknown;
+  /** When it was first sent. */
+  sent: Date;
+}
+
 /** What of the Web Storage API the queue needs; `localStorage` is one. */
 export interface QueueStorage {
   readonly length: number;
@@ -31,7 +40,7 @@ export interface BridgeOptions {
   batch?: number;
   /** Milliseconds for which events are collected (20). */
   delay?: number;
-  /** Most events that wait (10000); one more is rejected. */
+  /** Most events that wait (10000), those in `unknown` among them; one more is rejected. */
   limit?: number;
   /** Milliseconds before the first retry (250), doubled up to `longest` (30000). */
   pause?: number;
@@ -50,8 +59,12 @@ export class EventRefused extends Error {
 
 /** Whether an event is in the log is not known, and this bridge will not find out. */
 export class OutcomeUnknown extends Error {
-  /** `closed`: the bridge was closed before there was an answer. What is in the storage the next bridge sends. */
-  readonly code: "closed";
+  /**
+   * `closed`: the bridge was closed before there was an answer; what is in the storage the next bridge sends.
+   * `unknown-outcome`: it was sent more than 23 hours ago; the gateway may have forgotten its key, so that
+   * to send it again could write it twice. It is in `unknown` now.
+   */
+  readonly code: "closed" | "unknown-outcome";
   /** The key of the event. */
   readonly key: string;
 }
@@ -63,6 +76,10 @@ export class MeshBridge {
   log(userId: string, event: unknown): Promise<Written>;
   /** Events that wait for an answer. */
   readonly pending: number;
+  /** Events of this page and earlier ones whose outcome nobody knows; they stay in the storage until forgotten. */
+  readonly unknown: UnknownEvent[];
+  /** Take an event out of `unknown`, after it was looked up, logged anew or given up. */
+  forget(key: string): void;
   /**
    * Send what waits now, without a pause but not before `Retry-After`; resolves when nothing
    * may be sent any more or a request failed.

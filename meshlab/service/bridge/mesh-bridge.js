@@ -3,12 +3,17 @@
  *
  * An event gets a key when it is logged and waits in the storage until the gateway says
  * that it is on disk. Whatever happens in between (offline, 503, a reload, a killed
- * server), it is sent again with the same key, and the gateway writes a key once.
+ * server), it is sent again with the same key, and the gateway writes a key once. It knows a
+ * key for 24 hours, so an event that may be in the log is not sent again later than that.
  */
 
 const PREFIX = "mesh-bridge:";
 const BEACON_BYTES = 60_000;
 const BATCH_BYTES = 250_000;
+/** An hour less than the gateway knows a key. */
+const KEY_MILLISECONDS = 23 * 3_600_000;
+/** The first sending of what was not sent; as long as any time, so that a mark finds room in a full storage. */
+const NEVER = 9_999_999_999_999;
 const LONGEST_TIMER = 2 ** 31 - 1;
 const BATCH_PATH = "/api/mesh/wal/batch";
 
@@ -76,12 +81,22 @@ export class MeshBridge {
     this.#onRetry = onRetry;
     this.#newHold = () => new Hold(pause, longest);
     this.#gateway = this.#newHold();
+    this.#giveUp();
     this.#listen();
     this.#plan();
   }
 
   get pending() {
     return this.#queue.size;
+  }
+
+  get unknown() {
+    this.#giveUp();
+    return this.#queue.unknown.map(({ key, body, sent }) => ({ key, ...JSON.parse(body), sent: new Date(sent) }));
+  }
+
+  forget(key) {
+    this.#queue.forget(key);
   }
 
   log(userId, event) {
@@ -169,9 +184,11 @@ export class MeshBridge {
     const token = (this.#lastToken = await this.#token());
     if (this.#closed) return false;
     if (this.#needsToken && !token) throw new Error("there is no token yet");
+    this.#giveUp();
     const now = performance.now();
     const lines = this.#queue.first(this.#batch, BATCH_BYTES, (line) => this.#heldUntil(line) <= now);
     if (!lines.length) return false;
+    this.#queue.mark(lines);
     try {
       this.#settle(lines, await this.#post(lines, token));
     } catch (error) {
@@ -195,7 +212,8 @@ export class MeshBridge {
     const said = await answer.json().catch(() => ({}));
     if (said.results?.length === lines.length) return said.results;
     const error = new Error(said.error ?? `status ${answer.status}`);
-    throw Object.assign(error, { status: answer.status, kind: said.kind, after: said.retryAfter ?? answer.headers.get("retry-after") });
+    const after = said.retryAfter ?? answer.headers.get("retry-after");
+    throw Object.assign(error, { status: answer.status, kind: said.kind, after });
   }
 
   /** Settles lines that have an outcome; the users of others wait, each as long as it was told. */
@@ -227,6 +245,14 @@ export class MeshBridge {
     this.#batch = 1;
     if (lines.length > 1) this.#tell(error);
     else this.#refuse(lines[0], { ...error, error: error.message });
+  }
+
+  /** What was sent so long ago that the gateway may have forgotten its key is not sent again. */
+  #giveUp() {
+    const message = "the event was sent more than 23 hours ago and not answered: it may be in the log or not";
+    for (const line of this.#queue.takeOutdated()) {
+      this.#reject(line, new OutcomeUnknown("unknown-outcome", message, line));
+    }
   }
 
   #refuse(line, result) {
@@ -279,16 +305,22 @@ export class MeshBridge {
 
   /** The page may be gone in a moment: hand what waits to the browser. The keys make it no second event. */
   #leave() {
-    if (!this.#queue.size || this.#closed) return;
-    const body = this.#queue.first(Infinity, BEACON_BYTES, () => true).map(textOf).join("\n");
+    if (this.#closed) return;
+    this.#giveUp();
+    const lines = this.#queue.first(Infinity, BEACON_BYTES, () => true);
+    const body = new Blob([lines.map(textOf).join("\n")], { type: "text/plain" });
+    if (!body.size || body.size > BEACON_BYTES) return;
+    if (this.#handOver(body)) this.#queue.mark(lines);
+  }
+
+  #handOver(body) {
     const token = this.#tokenNow();
     if (token) {
       // A beacon has no headers of its own.
-      const headers = { "Content-Type": "text/plain", ...authorization(token) };
-      fetch(this.#url, { method: "POST", headers, body, keepalive: true }).catch(() => {});
-    } else if (!this.#needsToken) {
-      navigator.sendBeacon?.(this.#url, new Blob([body], { type: "text/plain" }));
+      fetch(this.#url, { method: "POST", headers: authorization(token), body, keepalive: true }).catch(() => {});
+      return true;
     }
+    return !this.#needsToken && navigator.sendBeacon?.(this.#url, body);
   }
 
   /** The token without waiting for it: when it would take time, the last there was. */
@@ -337,9 +369,13 @@ class Hold {
   }
 }
 
-/** Lines in the order they came, in memory and, where there is one that works, in a storage. */
+/**
+ * Lines in the order they came, in memory and, where there is one that works, in a storage.
+ * The storage has when each was first sent, by this page or another that found it there.
+ */
 class Queue {
   #lines = new Map();
+  #unknown = new Map();
   #storage;
   #limit;
 
@@ -361,13 +397,50 @@ class Queue {
   }
 
   add(line) {
-    if (this.#lines.size >= this.#limit) throw new Error(`${this.#limit} events wait to be written`);
+    const held = this.#lines.size + this.#unknown.size;
+    if (held >= this.#limit) throw new Error(`${this.#limit} events wait to be written`);
     this.#lines.set(line.key, { ...line, stored: this.#write(line) });
   }
 
   remove(line) {
     this.#lines.delete(line.key);
+    this.#unknown.delete(line.key);
     this.#try((storage) => storage.removeItem(line.place));
+  }
+
+  /** Note that lines are sent, unless they were before. */
+  mark(lines) {
+    for (const line of lines.filter(({ sent }) => sent === NEVER)) {
+      line.sent = Math.min(this.#firstSent(line), Date.now());
+      if (line.stored) this.#write(line);
+    }
+  }
+
+  /** Lines whose keys may be forgotten, none twice; they stay among the unknown, and in the storage. */
+  takeOutdated() {
+    const known = Date.now() - KEY_MILLISECONDS;
+    const outdated = [...this.#lines.values()].filter((line) => line.logged < known && this.#firstSent(line) < known);
+    for (const line of outdated) {
+      this.#lines.delete(line.key);
+      this.#unknown.set(line.key, { ...line, sent: this.#firstSent(line) });
+    }
+    return outdated;
+  }
+
+  get unknown() {
+    return [...this.#unknown.values()];
+  }
+
+  forget(key) {
+    if (this.#unknown.has(key)) this.remove(this.#unknown.get(key));
+  }
+
+  /** A line that is in the storage no more was sent by another page: when it was logged, at the earliest. */
+  #firstSent(line) {
+    if (!line.stored) return line.sent;
+    const kept = this.#read(line.place);
+    line.stored = kept !== null;
+    return Math.min(line.sent, kept ? kept.sent : line.logged);
   }
 
   /** The first lines of those that may go, at least one of them, as many as fit. */
@@ -401,13 +474,14 @@ class Queue {
   #read(place) {
     const text = this.#try((storage) => storage.getItem(place));
     const line = text && parsed(text);
-    return line ? { ...line, place, stored: true } : null;
+    const logged = Number(place.slice(PREFIX.length).split("-")[0]);
+    return line ? { sent: logged, ...line, logged, place, stored: true } : null;
   }
 
   #write(line) {
-    const { key, body } = line;
+    const { key, body, sent } = line;
     return this.#try((storage) => {
-      storage.setItem(line.place, JSON.stringify({ key, body }));
+      storage.setItem(line.place, JSON.stringify({ key, body, sent }));
       return true;
     });
   }
@@ -428,8 +502,9 @@ function lineOf(userId, event) {
   const body = JSON.stringify({ userId, event });
   if (event === undefined || JSON.parse(body).event === undefined) throw new TypeError("the event is no JSON value");
   const key = randomKey();
-  const order = `${String(Date.now()).padStart(15, "0")}-${String((number += 1)).padStart(9, "0")}`;
-  return { key, body, userId, place: `${PREFIX}${order}-${key}` };
+  const logged = Date.now();
+  const order = `${String(logged).padStart(15, "0")}-${String((number += 1)).padStart(9, "0")}`;
+  return { key, body, userId, logged, sent: NEVER, place: `${PREFIX}${order}-${key}` };
 }
 
 function authorization(token) {
@@ -447,8 +522,8 @@ function textOf(line) {
 
 function parsed(text) {
   try {
-    const { key, body } = JSON.parse(text);
-    return typeof key === "string" ? { key, body, userId: JSON.parse(body).userId } : null;
+    const line = JSON.parse(text);
+    return typeof line.key === "string" ? { ...line, userId: JSON.parse(line.body).userId } : null;
   } catch {
     return null;
   }

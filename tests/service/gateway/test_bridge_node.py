@@ -307,6 +307,111 @@ def test_a_gateway_that_takes_no_request_at_all_is_asked_less_and_less_and_nothi
     assert heard(body) == [[True, 1], [status, "No"], 1]
 
 
+CLOCK = """
+const hour = 3_600_000, real = Date.now;
+let shift = 0;
+Date.now = () => real() + shift;
+const storage = new Storage();
+const kept = { ...quick, storage };
+"""
+
+
+def test_what_a_left_page_sent_is_not_sent_again_when_its_key_may_be_forgotten():
+    body = """
+    const left = new MeshBridge({ ...kept, token: "t", delay: 60_000 });
+    left.log("ann", "sent").catch(() => {});
+    const before = storage.items.size && [...storage.items.values()][0].length;
+    fire("pagehide"); await after(10);
+    left.log("ann", "never sent").catch(() => {});
+    say([...storage.items.values()][0].length - before);
+    left.close();
+    shift = 25 * hour;
+    const next = new MeshBridge(kept);
+    say([next.pending, next.unknown.map(({ userId, event, sent }) => [userId, event, Date.now() - sent >= 25 * hour])]);
+    await next.flush();
+    say(asked.map(({ events }) => events));
+    const third = new MeshBridge(kept);
+    say([third.pending, third.unknown.length, storage.length]);
+    third.forget(third.unknown[0].key);
+    say([third.unknown.length, storage.length]);
+    """
+    assert heard(CLOCK + body) == [
+        0,
+        [1, [["ann", "sent", True]]],
+        [["sent"], ["never sent"]],
+        [0, 1, 1],
+        [0, 0],
+    ]
+
+
+def test_what_a_left_page_sent_is_sent_again_while_its_key_is_known():
+    body = """
+    const left = new MeshBridge({ ...kept, token: "t", delay: 60_000 });
+    left.log("ann", "sent").catch(() => {});
+    fire("pagehide"); await after(10);
+    left.close();
+    shift = 22 * hour;
+    await new MeshBridge(kept).flush();
+    say(asked.map(({ events }) => events)); say(storage.length);
+    """
+    assert heard(CLOCK + body) == [[["sent"], ["sent"]], 0]
+
+
+@pytest.mark.parametrize("storage", ["storage", "null"])
+def test_after_a_long_sleep_an_unanswered_event_is_not_sent_again_and_its_promise_says_so(storage):
+    body = f"""
+    answer = () => {{ throw new TypeError("gone"); }};
+    const bridge = new MeshBridge({{ ...kept, storage: {storage}, pause: 300, longest: 300 }});
+    const one = bridge.log("ann", "sent");
+    await after(50);
+    const two = bridge.log("ann", "not sent");
+    shift = 25 * hour; answer = written;
+    say(await one.catch(({{ name, code, key }}) => [name, code, key === bridge.unknown[0].key]));
+    await two;
+    say([bridge.pending, bridge.unknown.map(({{ event }}) => event), asked.map(({{ events }}) => events)]);
+    """
+    assert heard(CLOCK + body) == [
+        ["OutcomeUnknown", "unknown-outcome", True],
+        [0, ["sent"], [["sent"], ["not sent"]]],
+    ]
+
+
+def test_an_event_that_was_never_sent_waits_for_any_time_and_is_sent_once():
+    body = """
+    new MeshBridge({ ...kept, delay: 60_000 }).log("ann", "old");
+    shift = 100 * hour;
+    const bridge = new MeshBridge(kept);
+    await bridge.flush(); await bridge.flush();
+    say([asked.map(({ events }) => events), bridge.unknown, storage.length]);
+    """
+    assert heard(CLOCK + body) == [[[["old"]], [], 0]]
+
+
+def test_what_is_unknown_counts_among_what_may_wait():
+    body = """
+    answer = () => { throw new TypeError("gone"); };
+    const bridge = new MeshBridge({ ...kept, limit: 1, pause: 60_000 });
+    const one = bridge.log("ann", 1);
+    await after(50); shift = 25 * hour; say(bridge.unknown.length);
+    await one.catch(() => {});
+    say(await bridge.log("ann", 2).catch(({ message }) => message));
+    """
+    assert heard(CLOCK + body) == [1, "1 events wait to be written"]
+
+
+def test_what_is_too_large_for_a_beacon_does_not_count_as_sent():
+    body = """
+    const left = new MeshBridge({ ...kept, token: "t", delay: 60_000 });
+    left.log("ann", "x".repeat(70_000)).catch(() => {});
+    fire("pagehide"); await after(10);
+    left.close();
+    shift = 25 * hour;
+    await new MeshBridge(kept).flush();
+    say(asked.map(({ events }) => events[0].length));
+    """
+    assert heard(CLOCK + body) == [[70_000]]
+
+
 def test_nothing_is_sent_until_there_is_a_token():
     body = """
     let token = null, reasons = 0;
@@ -380,7 +485,8 @@ def test_new_settings_leave_no_promise_open():
 def test_a_storage_that_does_not_work_is_done_without(gate, getter):
     body = f"""
     const deny = () => {{ throw new DOMException("no", "SecurityError"); }};
-    class Denied {{ get length() {{ deny(); }} getItem() {{ deny(); }} setItem() {{ deny(); }} removeItem() {{ deny(); }} }}
+    class Denied {{ get length() {{ deny(); }} }}
+    for (const name of ["key", "getItem", "setItem", "removeItem"]) Denied.prototype[name] = deny;
     class Kept extends Storage {{ removeItem() {{ deny(); }} }}
     Object.defineProperty(globalThis, "localStorage", {{ get: {getter} }});
     const bridge = new MeshBridge(quick);
