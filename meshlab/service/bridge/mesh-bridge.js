@@ -184,6 +184,8 @@ export class MeshBridge {
     const token = (this.#lastToken = await this.#token());
     if (this.#closed) return false;
     if (this.#needsToken && !token) throw new Error("there is no token yet");
+    // What is tried in vain may have arrived, and is given up a day later: events wait until the gateway is there.
+    if (this.#isAway()) await this.#post([], token);
     this.#giveUp();
     const now = performance.now();
     const lines = this.#queue.first(this.#batch, BATCH_BYTES, (line) => this.#heldUntil(line) <= now);
@@ -197,6 +199,11 @@ export class MeshBridge {
     }
     this.#gateway.clear();
     return true;
+  }
+
+  /** Whether the last request failed, or the browser is sure that there is no network. */
+  #isAway() {
+    return this.#gateway.failing || globalThis.navigator?.onLine === false;
   }
 
   /** The results of lines; throws when there are none, for then the request as a whole was refused. */
@@ -307,7 +314,9 @@ export class MeshBridge {
   #leave() {
     if (this.#closed) return;
     this.#giveUp();
-    const lines = this.#queue.first(Infinity, BEACON_BYTES, () => true);
+    const now = performance.now();
+    const lines = this.#queue.first(Infinity, BEACON_BYTES, (line) => this.#heldUntil(line) <= now);
+    if (this.#isAway() && lines.every(({ stored }) => stored)) return;
     const body = new Blob([lines.map(textOf).join("\n")], { type: "text/plain" });
     if (!body.size || body.size > BEACON_BYTES) return;
     if (this.#handOver(body)) this.#queue.mark(lines);
@@ -350,6 +359,10 @@ class Hold {
 
   get until() {
     return Math.max(this.#paused, this.#told);
+  }
+
+  get failing() {
+    return this.#failures > 0;
   }
 
   fail(seconds) {

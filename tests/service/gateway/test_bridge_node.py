@@ -264,9 +264,9 @@ def test_online_sends_nothing_when_nothing_waits_and_never_before_it_may():
     fire("online"); await bridge.flush(); await after(50);
     say([asked.length, bridge.pending]);
     await one;
-    say(asked.length);
+    say(asked.map(({ events }) => events));
     """
-    assert heard(body) == [0, [1, 1], 2]
+    assert heard(body) == [0, [1, 1], [[1], [], [1]]]
 
 
 def test_online_does_not_wait_for_a_pause_of_the_bridge_itself():
@@ -277,9 +277,9 @@ def test_online_does_not_wait_for_a_pause_of_the_bridge_itself():
     await after(50);
     answer = written;
     fire("online"); await one;
-    say(asked.length);
+    say(asked.map(({ events }) => events));
     """
-    assert heard(body) == [2]
+    assert heard(body) == [[[1], [], [1]]]
 
 
 def test_what_a_proxy_says_of_a_time_is_heeded():
@@ -290,7 +290,7 @@ def test_what_a_proxy_says_of_a_time_is_heeded():
     await after(200);
     say(asked.length); answer = written; await one; say(asked.length);
     """
-    assert heard(body) == [1, 2]
+    assert heard(body) == [1, 3]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -372,7 +372,7 @@ def test_after_a_long_sleep_an_unanswered_event_is_not_sent_again_and_its_promis
     """
     assert heard(CLOCK + body) == [
         ["OutcomeUnknown", "unknown-outcome", True],
-        [0, ["sent"], [["sent"], ["not sent"]]],
+        [0, ["sent"], [["sent"], [], ["not sent"]]],
     ]
 
 
@@ -385,6 +385,37 @@ def test_an_event_that_was_never_sent_waits_for_any_time_and_is_sent_once():
     say([asked.map(({ events }) => events), bridge.unknown, storage.length]);
     """
     assert heard(CLOCK + body) == [[[["old"]], [], 0]]
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_what_is_logged_while_the_gateway_is_away_does_not_count_as_sent(online):
+    body = f"""
+    Object.defineProperty(globalThis, "navigator", {{ value: {{ onLine: {json.dumps(online)} }} }});
+    answer = () => refused(503);
+    const bridge = new MeshBridge({{ ...kept, token: "t" }});
+    if (navigator.onLine) bridge.log("ann", "first").catch(() => {{}});
+    await after(50);
+    bridge.log("ann", "second").catch(() => {{}});
+    await after(200); fire("pagehide"); await after(20);
+    say(asked.length > 2 && asked.slice(1).every(({{ events }}) => !events.length));
+    bridge.close(); answer = written; shift = 25 * hour;
+    const next = new MeshBridge(kept);
+    await next.flush(); await next.flush();
+    say([next.unknown.map(({{ event }}) => event), asked.flatMap(({{ events }}) => events).at(-1), storage.length]);
+    """
+    first = ["first"] if online else []
+    assert heard(CLOCK + body) == [True, [first, "second", len(first)]]
+
+
+def test_the_last_chance_of_an_event_in_memory_is_taken():
+    body = """
+    answer = () => refused(503);
+    const bridge = new MeshBridge({ ...quick, token: "t", pause: 60_000 });
+    bridge.log("ann", 1);
+    await after(50); fire("pagehide"); await after(20);
+    say(asked.map(({ events }) => events));
+    """
+    assert heard(body) == [[[1], [1]]]
 
 
 def test_what_is_unknown_counts_among_what_may_wait():
@@ -424,7 +455,7 @@ def test_nothing_is_sent_until_there_is_a_token():
     token = "secret"; bridge.flush(); await one;
     say(asked.map(({ headers }) => headers.Authorization));
     """
-    assert heard(body) == [[0, 1, 1], ["Bearer secret"]]
+    assert heard(body) == [[0, 1, 1], ["Bearer secret", "Bearer secret"]]
 
 
 def test_a_page_that_is_left_takes_the_last_token_when_the_next_needs_time():
