@@ -182,10 +182,10 @@ export class MeshBridge {
   async #exchange() {
     if (this.#gateway.until > performance.now()) return false;
     const token = (this.#lastToken = await this.#token());
-    if (this.#closed) return false;
     if (this.#needsToken && !token) throw new Error("there is no token yet");
     // What is tried in vain may have arrived, and is given up a day later: events wait until the gateway is there.
     if (this.#isAway()) await this.#post([], token);
+    if (this.#closed) return false;
     this.#giveUp();
     const now = performance.now();
     const lines = this.#queue.first(this.#batch, BATCH_BYTES, (line) => this.#heldUntil(line) <= now);
@@ -424,7 +424,8 @@ class Queue {
   /** Note that lines are sent, unless they were before. */
   mark(lines) {
     for (const line of lines.filter(({ sent }) => sent === NEVER)) {
-      line.sent = Math.min(this.#firstSent(line), Date.now());
+      this.#catchUp(line);
+      line.sent = Math.min(line.sent, Date.now());
       if (line.stored) this.#write(line);
     }
   }
@@ -432,10 +433,12 @@ class Queue {
   /** Lines whose keys may be forgotten, none twice; they stay among the unknown, and in the storage. */
   takeOutdated() {
     const known = Date.now() - KEY_MILLISECONDS;
-    const outdated = [...this.#lines.values()].filter((line) => line.logged < known && this.#firstSent(line) < known);
+    const old = [...this.#lines.values()].filter(({ logged }) => logged < known);
+    for (const line of old) this.#catchUp(line);
+    const outdated = old.filter(({ sent }) => sent < known);
     for (const line of outdated) {
       this.#lines.delete(line.key);
-      this.#unknown.set(line.key, { ...line, sent: this.#firstSent(line) });
+      this.#unknown.set(line.key, line);
     }
     return outdated;
   }
@@ -448,12 +451,12 @@ class Queue {
     if (this.#unknown.has(key)) this.remove(this.#unknown.get(key));
   }
 
-  /** A line that is in the storage no more was sent by another page: when it was logged, at the earliest. */
-  #firstSent(line) {
-    if (!line.stored) return line.sent;
+  /** Another page may have sent a line. One that is gone from the storage it did: as early as it was logged. */
+  #catchUp(line) {
+    if (!line.stored) return;
     const kept = this.#read(line.place);
     line.stored = kept !== null;
-    return Math.min(line.sent, kept ? kept.sent : line.logged);
+    line.sent = Math.min(line.sent, kept ? kept.sent : line.logged);
   }
 
   /** The first lines of those that may go, at least one of them, as many as fit. */

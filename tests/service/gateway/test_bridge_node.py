@@ -443,6 +443,63 @@ def test_what_is_too_large_for_a_beacon_does_not_count_as_sent():
     assert heard(CLOCK + body) == [[70_000]]
 
 
+def test_two_pages_over_one_storage_lose_and_double_nothing(start):
+    gate = start()
+    body = """
+    const storage = new Storage();
+    const kept = { ...quick, storage, batch: 7 };
+    const log = (bridge, page, from) => Array.from({ length: 30 }, (_, at) => bridge.log("ann", [page, from + at]));
+    const one = new MeshBridge({ ...kept, delay: 60_000 });
+    const all = log(one, "one", 0);
+    const two = new MeshBridge(kept);
+    say(two.pending);
+    all.push(...log(two, "two", 0), ...log(one, "one", 30));
+    await Promise.all([one.flush(), two.flush()]);
+    say((await Promise.all(all)).length);
+    say([one.pending, two.pending, storage.length]);
+    process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert [node.hear() for _ in range(3)] == [30, 90, [0, 0, 0]]
+    events = gate.events("ann")
+    assert [at for page, at in events if page == "one"] == list(range(60))
+    assert [at for page, at in events if page == "two"] == list(range(30))
+
+
+@pytest.mark.parametrize("hours", [22, 25])
+def test_a_page_that_slept_while_another_sent_its_event_doubles_nothing(hours):
+    body = f"""
+    const asleep = new MeshBridge({{ ...kept, delay: 60_000 }});
+    const one = asleep.log("ann", 1), two = asleep.log("ann", 2);
+    storage.removeItem([...storage.items.keys()][1]);
+    await new MeshBridge(kept).flush();
+    say([asked.map(({{ events }}) => events), storage.length]);
+    shift = {hours} * hour;
+    await asleep.flush();
+    for (const event of [one, two]) say(await event.then(() => "written", ({{ code }}) => code));
+    say([asked.length, asleep.unknown.map(({{ sent }}) => Math.round((Date.now() - sent) / hour))]);
+    """
+    end = ["written", "written", [2, []]] if hours < 23 else ["unknown-outcome", "unknown-outcome", [1, [25, 25]]]
+    assert heard(CLOCK + body) == [[[[1]], 0], *end]
+
+
+def test_what_one_page_sent_in_vain_the_other_does_not_send_a_day_later():
+    body = """
+    answer = () => { throw new TypeError("gone"); };
+    const one = new MeshBridge({ ...kept, delay: 60_000 });
+    const first = one.log("ann", 1);
+    const two = new MeshBridge({ ...kept, pause: 60_000, longest: 60_000 });
+    await two.flush();
+    answer = written; shift = 25 * hour;
+    await one.flush();
+    say(await first.catch(({ code }) => code));
+    say([asked.flatMap(({ events }) => events), one.unknown.length, two.unknown.length]);
+    one.forget(one.unknown[0].key); two.forget(two.unknown[0].key);
+    say([storage.length, new MeshBridge(kept).unknown.length]);
+    """
+    assert heard(CLOCK + body) == ["unknown-outcome", [[1], 1, 1], [0, 0]]
+
+
 def test_nothing_is_sent_until_there_is_a_token():
     body = """
     let token = null, reasons = 0;
