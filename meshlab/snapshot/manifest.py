@@ -195,7 +195,7 @@ def _refuse_other_names(manifest: Manifest) -> None:
     for layer in manifest.layers:
         if not _LAYER.fullmatch(layer.name):
             raise ValueError(f"expected layers named by their SHA-256, found {layer.name[:100]!r}")
-    for day in {one.segment for one in (*manifest.folded, *manifest.retired)}:
+    for day in {one.segment for one in manifest.folded} | {one.segment for one in manifest.retired}:
         if segment_day(segment_name(day)) is None:
             raise ValueError(f"expected segments named by their day, found {day[:100]!r}")
 
