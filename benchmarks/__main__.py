@@ -32,7 +32,7 @@ from benchmarks.inputs import Inputs
 from benchmarks.measure import tell
 from benchmarks.page import TITLES, page, short_table
 from benchmarks.report import HEAD, Row, markdown_table, put_between_marks
-from benchmarks.results import Result
+from benchmarks.results import Kept, Result
 
 Measure = Callable[[Inputs, int], list[Row]]
 
@@ -68,8 +68,8 @@ def main() -> None:
     kept = results.read(options.out.with_suffix(".json"))
     for result in run(options.only, inputs, options.rounds):
         print(markdown_table(HEAD, (row.cells() for row in result.rows)), flush=True)
-        kept[result.name] = result
-        _write(options, [kept[name] for name in WORK if name in kept], described)
+        kept.results[result.name] = result
+        _write(options, Kept(described, kept.results))
     tell(f"written: {options.out}")
 
 
@@ -87,10 +87,10 @@ def run(chosen: Sequence[str], inputs: Inputs, rounds: int) -> Iterator[Result]:
             yield Result(name, command, f"{datetime.now(UTC):%Y-%m-%d}", inputs.events, rounds, busy, rows)
 
 
-def _write(options: argparse.Namespace, kept: list[Result], described: dict[str, str]) -> None:
+def _write(options: argparse.Namespace, kept: Kept) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     results.write(options.out.with_suffix(".json"), kept)
-    options.out.write_text(page(kept, described), encoding="utf-8")
+    options.out.write_text(page(kept), encoding="utf-8")
     if options.readme is not None:
         put_between_marks(options.readme, short_table(kept))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from benchmarks.contenders import DESCRIPTIONS, REMARKS
 from benchmarks.limits import LIMITS
 from benchmarks.report import HEAD, markdown_table
-from benchmarks.results import Result
+from benchmarks.results import Kept, Result
 
 CONTENDER_HEAD = ("contender", "what it delivers", "what it does not do")
 SHORT = ("work", "meshlab", "instead", "ratio", "verdict")
@@ -37,8 +37,9 @@ FIGURES = {
 }
 
 
-def page(results: Sequence[Result], machine: Mapping[str, str]) -> str:
+def page(kept: Kept) -> str:
     """The whole page."""
+    results = [kept.results[name] for name in TITLES if name in kept.results]
     parts = [
         "# Benchmarks",
         "meshlab beside what one would do instead: every table in one run, on the same log, in interleaved rounds; the "
@@ -52,7 +53,7 @@ def page(results: Sequence[Result], machine: Mapping[str, str]) -> str:
         "## How to read the tables",
         "\n".join(f"- {remark}" for remark in REMARKS),
         "## Machine",
-        markdown_table(("what", "value"), machine.items()),
+        markdown_table(("what", "value"), kept.machine.items()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -63,9 +64,9 @@ def _section(result: Result) -> list[str]:
     return [f"## {TITLES[result.name]}", f"`{result.name}`: {result.made}.", *figure, table]
 
 
-def short_table(results: Iterable[Result]) -> str:
+def short_table(kept: Kept) -> str:
     """One row for each piece of work, and every row below its floor."""
-    rows = (row for result in results for row in result.headlines)
+    rows = (row for name in TITLES if name in kept.results for row in kept.results[name].headlines)
     return markdown_table(SHORT, (_without_bounds(row.cells()) for row in rows))
 
 

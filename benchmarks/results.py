@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,26 @@ class Result:
         return [row for row in self.rows if row in first or (row.floor is not None and not row.floor.holds(row.value))]
 
 
-def read(path: Path) -> dict[str, Result]:
-    """All results by the name of the work; none when there is no such file."""
+@dataclass(frozen=True)
+class Kept:
+    """All results by the name of the work, and the machine they were made on, in words."""
+
+    machine: dict[str, str]
+    results: dict[str, Result]
+
+
+def read(path: Path) -> Kept:
+    """What was kept; nothing when there is no such file."""
     if not path.exists():
-        return {}
-    return {entry["name"]: _result(entry) for entry in json.loads(path.read_text(encoding="utf-8"))}
+        return Kept({}, {})
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return Kept(told["machine"], {entry["name"]: _result(entry) for entry in told["results"]})
 
 
-def write(path: Path, results: Iterable[Result]) -> None:
-    """Keep the results."""
-    path.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", encoding="utf-8")
+def write(path: Path, kept: Kept) -> None:
+    """Keep it."""
+    told = {"machine": kept.machine, "results": [asdict(result) for result in kept.results.values()]}
+    path.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _result(entry: dict[str, Any]) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -69,7 +69,7 @@ def say_failed(run: Any) -> None:
         say(f"hint: {row['hint']}")
 
 
-def finish_run(run: Any, *, damage: bool) -> None:
+def finish_run(run: Any, *, damage: bool) -> NoReturn:
     """End the command: 1 when somebody failed, 2 when there is damage."""
     flush()
     raise click.exceptions.Exit(ERROR if run.failed.num_rows else DAMAGE if damage else FINE)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from meshlab.cli.jobs import finish_run, fleet, jobs_option, say_failed, workers
 from meshlab.cli.output import DAMAGE, FINE, Row, Settings, flush, format_option, say, write_json, write_rows
 from meshlab.cli.units import with_sizes
 from meshlab.service.priority import give_way
@@ -14,30 +15,47 @@ from meshlab.times import format_time
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wording import counted, size_text
 
+USER_COLUMNS = ("uid", "generation", "files", "bytes_freed", "events", "applied")
 COLUMNS = ("kind", "name", "bytes", "fate", "reason")
 KINDS = {"segment": "segments", "layer": "layers", "snapshot": "history"}
 
 
 @click.command("vacuum")
-@click.argument("uid")
+@click.argument("uids", metavar="[UID]...", nargs=-1)
+@click.option("--all", "everyone", is_flag=True, help="Every user of the store.")
 @click.option("--apply", is_flag=True, help="Delete. Without it nothing is changed.")
+@jobs_option
 @format_option
 @click.pass_obj
-def command(settings: Settings, uid: str, apply: bool, fmt: str) -> None:
-    """Say which files of UID retention no longer needs, and with --apply delete them.
+def command(
+    settings: Settings, uids: tuple[str, ...], everyone: bool, apply: bool, jobs: int, dask: str | None, fmt: str
+) -> None:
+    """Say which files of UIDs retention no longer needs, and with --apply delete them.
 
     A segment goes when it is folded, no moment of the last days (14, unless set by
     'meshlab checkpoint --retain') needs it, and it is neither of today or yesterday nor
-    the newest.  Its totals by day, hour, op and dialect are kept in a ledger.  The table
-    shows every segment, and of layers and earlier snapshots those that go; JSON and CSV
-    show all.  Exit code 2: something would go, and --apply was not given.
+    the newest.  Its totals by day, hour, op and dialect are kept in a ledger.  Of one
+    user the table shows every segment, and of layers and earlier snapshots those that
+    go; JSON and CSV show all.  Of several there is one row for each.  Exit code 2:
+    something would go, and --apply was not given.
 
     \b
       meshlab vacuum ann
       meshlab vacuum ann --apply
+      meshlab vacuum --all --apply --jobs 4
     """
+    if bool(uids) == everyone:
+        raise click.UsageError("name users, or give --all" if not uids else "--all and UIDs exclude each other")
     give_way()
-    report = settings.open()[uid].vacuum(apply=apply)
+    if len(uids) == 1 and jobs == 1 and dask is None:
+        _one(settings.open()[uids[0]].vacuum(apply=apply), fmt)
+    with workers(jobs, dask) as hands:
+        ships = fleet(settings, hands if hands is not None else 1)
+        _several(ships.vacuum(uids or None, apply=apply), fmt, apply=apply)
+
+
+def _one(report: Any, fmt: str) -> NoReturn:
+    """Tell what became of every file, and end the command."""
     if fmt == "json":
         write_json(_answer(report))
     elif fmt == "csv":
@@ -49,6 +67,18 @@ def command(settings: Settings, uid: str, apply: bool, fmt: str) -> None:
     _say(report, len(going))
     flush()
     raise click.exceptions.Exit(DAMAGE if going and not report.applied else FINE)
+
+
+def _several(run: Any, fmt: str, *, apply: bool) -> NoReturn:
+    """Tell what became of every user, and end the command."""
+    rows = [{name: row[name] for name in USER_COLUMNS} for row in run.to_arrow().to_pylist() if row["ok"]]
+    shown = with_sizes(rows, ["bytes_freed"]) if fmt == "table" else rows
+    write_rows(shown, fmt, names=USER_COLUMNS, limit=len(rows) or 1)
+    files, nbytes = (sum(row[name] for row in rows) for name in ("files", "bytes_freed"))
+    of = f"{counted(files, 'file')} of {counted(len(rows), 'user')}, {size_text(nbytes)}"
+    say(f"deleted {of}" if apply else f"{of}, would be deleted: --apply does it" if files else "nothing to delete")
+    say_failed(run)
+    finish_run(run, damage=bool(files) and not apply)
 
 
 def _fates(report: Any) -> dict[str, list[Any]]:

@@ -6,12 +6,16 @@ MessagePack map.  Its key ends in their SHA-256, so an image that was changed is
 >>> key = ImageKey("ann", 7, "0" * 16, "ab" * 4, "cd" * 32)
 >>> str(key)[:43], parse_image_key(str(key)) == key
 ('images/ann/00000007-0000000000000000-ababab', True)
+
+Who can write into the bucket can put anything there under a key that fits.  So what an
+image says is believed no further than that it names files a push puts, and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +26,7 @@ from meshlab.errors import RemoteDamaged
 from meshlab.snapshot.manifest import HISTORY, LAYERS, RETAIN_DAYS, Accepted, Range
 from meshlab.wal.chain import LONG_AGO, Cursor
 from meshlab.wal.frame import NO_SUM
-from meshlab.wal.paths import SNAPSHOT, segment_day
+from meshlab.wal.paths import SNAPSHOT, UID, segment_day
 
 MAGIC, VERSION = b"MESHIMAG", 1
 BLOCK = 8 << 20
@@ -30,8 +34,14 @@ BLOCK = 8 << 20
 
 NO_PARENT = "0" * 16
 IMAGES, DATA, MARKS = "images", "data", "remote"
-_LINK = re.compile(rf"{IMAGES}/([^/]+)/link-([0-9a-f]{{16}})-([0-9a-f]{{16}})", re.ASCII)
-_KEY = re.compile(rf"{IMAGES}/([^/]+)/(\d{{8,}})-([0-9a-f]{{16}})-([0-9a-f]{{8}})-([0-9a-f]{{64}})", re.ASCII)
+_LINK = re.compile(rf"{IMAGES}/({UID})/link-([0-9a-f]{{16}})-([0-9a-f]{{16}})", re.ASCII)
+_KEY = re.compile(rf"{IMAGES}/({UID})/(\d{{8,12}})-([0-9a-f]{{16}})-([0-9a-f]{{8}})-([0-9a-f]{{64}})", re.ASCII)
+LARGEST_NUMBER = 10**12 - 1
+"""Of an image: one a second for thirty thousand years."""
+
+_OTHERS = re.compile(rf"{SNAPSHOT}|{HISTORY}/\d{{8}}\.(bin|pin)|{LAYERS}/[0-9a-f]{{64}}\.(parquet|arrow)", re.ASCII)
+LAST_MOMENT = 253_402_300_799_999_999
+"""The last moment that can be written (µs): the end of the year 9999."""
 
 
 class ImageKey(NamedTuple):
@@ -179,13 +189,13 @@ def link_key(uid: str, follower: str, followed: str) -> str:
 
 
 def parse_link_key(key: str) -> tuple[str, str, str] | None:
-    """User, follower and followed of such a key, None when it is none.
+    """User, follower and followed of such a key, None when it is none: no image follows itself.
 
     >>> parse_link_key(link_key("ann", "0" * 16, "1" * 16))
     ('ann', '0000000000000000', '1111111111111111')
     """
     match = _LINK.fullmatch(key)
-    return (match[1], match[2], match[3]) if match else None
+    return (match[1], match[2], match[3]) if match and match[2] != match[3] else None
 
 
 def home_of(name: str, generation: int) -> str:
@@ -195,6 +205,15 @@ def home_of(name: str, generation: int) -> str:
     ('history/00000007.bin', 'wal-20250707.log')
     """
     return f"{HISTORY}/{max(generation, 0):08d}.bin" if name == SNAPSHOT else name
+
+
+def is_file(name: str) -> bool:
+    """Whether a push puts a file of that name, below the directory of a user.
+
+    >>> [is_file(name) for name in ("snapshot.bin", "history/00000007.pin", "wal-20250707.log", "../wal-20250707.log")]
+    [True, True, True, False]
+    """
+    return segment_day(name) is not None or _OTHERS.fullmatch(name) is not None
 
 
 def is_layer(name: str) -> bool:
@@ -218,12 +237,19 @@ def pack(image: Image) -> bytes:
 
 def key_of(image: Image, data: bytes) -> ImageKey:
     """The key of an image whose bytes are ``data``."""
-    parent = image.parents[0][:16] if image.parents else NO_PARENT
-    return ImageKey(image.uid, image.number, parent, image.machine, hashlib.sha256(data).hexdigest())
+    return ImageKey(*_names_of(image), hashlib.sha256(data).hexdigest())
+
+
+def _names_of(image: Image) -> tuple[str, int, str, str]:
+    """What a key has besides the SHA-256."""
+    return image.uid, image.number, image.parents[0][:16] if image.parents else NO_PARENT, image.machine
 
 
 def unpack(key: ImageKey, data: bytes) -> Image:
-    """The image in the bytes of an object.  Raises ``RemoteDamaged`` when they are not those of its key."""
+    """The image in the bytes of an object.
+
+    Raises ``RemoteDamaged`` when they are not those of its key, or name what no push puts.
+    """
     if hashlib.sha256(data).hexdigest() != key.digest:
         raise RemoteDamaged(f"{key}: expected {len(data)} bytes of that SHA-256, found others: they were changed")
     head = len(MAGIC) + 1
@@ -234,6 +260,48 @@ def unpack(key: ImageKey, data: bytes) -> Image:
     except (msgspec.MsgspecError, msgpack.UnpackException, ValueError) as error:
         raise RemoteDamaged(f"{key}: cannot be read: {error}") from None
     assert isinstance(found, Image)
-    if (found.uid, found.number) != (key.uid, key.number):
-        raise RemoteDamaged(f"{key}: holds image {found.number} of {found.uid!r}")
+    if (told := _names_of(found)) != key[:-1]:
+        raise RemoteDamaged(f"{key}: expected an image of {key[:-1]}, found one of {_shown(str(told))}")
+    if wrong := next(_wrong_in(found), None):
+        raise RemoteDamaged(f"{key}: {wrong}", hint=_FOREIGN)
     return found
+
+
+_FOREIGN = "no push puts such an image: find out who else writes into the bucket; nothing was restored from it"
+
+
+def _wrong_in(image: Image) -> Iterator[str]:
+    """What no push puts into an image."""
+    names = set[str]()
+    for file in image.files:
+        if not is_file(file.name):
+            yield f"expected names of files that a push puts, found {_shown(file.name)}"
+        elif file.name in names:
+            yield f"{file.name}: expected it once, found it again"
+        elif file.home != home_of(file.name, image.generation):
+            yield f"{file.name}: expected its blocks under its own name, found them under {_shown(file.home)}"
+        elif place := _gap_in(file.blocks):
+            yield f"{file.name}: expected blocks of 1 to {BLOCK} bytes from 0 on without gaps, found {place}"
+        names.add(file.name)
+    if image.retain_days < 0:
+        yield f"retain_days: expected days, found {image.retain_days}"
+    if not 0 <= image.looked_at <= LAST_MOMENT:
+        yield f"looked_at: expected microseconds since 1970, found {image.looked_at}"
+
+
+def _gap_in(blocks: list[Block]) -> str:
+    """Where blocks are not one behind the other; empty when they are."""
+    end = 0
+    for start, stop, digest in blocks:
+        if start != end or not 0 < stop - start <= BLOCK or len(digest) != _DIGEST:
+            return f"bytes {start} to {stop} behind {end}, under {len(digest)} bytes of SHA-256"
+        end = stop
+    return ""
+
+
+_DIGEST = hashlib.sha256().digest_size
+_LONG = 100
+
+
+def _shown(name: str) -> str:
+    return repr(name) if len(name) < _LONG else f"{name[:_LONG]!r}…"

@@ -55,43 +55,64 @@ class Images(NamedTuple):
     keys: list[ImageKey]
     links: Sequence[tuple[str, str]] = ()
 
-    def followed(self, key: ImageKey) -> ImageKey | None:
-        """The image that one goes on from, None when it is not there."""
+    def steps(self) -> Iterator[tuple[ImageKey, ImageKey]]:
+        """Which image follows which of those that are there.
+
+        A number is above those of the images before it.  So what says otherwise is no step,
+        every line has an end, and whoever is there has a head.
+        """
         known = {one.short: one for one in self.keys}
-        named = [key.parent, *(followed for follower, followed in self.links if follower == key.short)]
-        return next((known[short] for short in named if short in known), None)
+        named = [(key.short, key.parent) for key in self.keys]
+        for follower, followed in (*named, *self.links):
+            newer, older = known.get(follower), known.get(followed)
+            if newer is not None and older is not None and older.number < newer.number:
+                yield newer, older
 
     def heads(self) -> list[ImageKey]:
         """The images that none of the others follows."""
-        followed = {key.parent for key in self.keys} | {followed for _, followed in self.links}
-        return [key for key in self.keys if key.short not in followed]
+        followed = {older for _, older in self.steps()}
+        return [key for key in self.keys if key not in followed]
 
     def line(self, head: ImageKey) -> Iterator[ImageKey]:
         """A head and the images it goes back to, newest first, as far as they are there."""
+        before: dict[ImageKey, ImageKey] = {}
+        for newer, older in self.steps():
+            before.setdefault(newer, older)
         key: ImageKey | None = head
         while key is not None:
             yield key
-            key = self.followed(key)
+            key = before.get(key)
 
 
 NONE = Images([])
 
 
-def list_images(bucket: PatientBucket, uid: str = "") -> dict[str, Images]:
+class Listed(dict[str, Images]):
+    """The images of users, by uid; ``foreign`` counts the keys beside them that no push puts."""
+
+    foreign = 0
+
+
+def list_images(bucket: PatientBucket, uid: str = "") -> Listed:
     """All images, by user.  What stands there under other names is none."""
     return images_in(found.key for found in bucket.list(images_prefix(uid)))
 
 
-def images_in(keys: Iterable[str]) -> dict[str, Images]:
+def images_in(keys: Iterable[str]) -> Listed:
     """The images among some keys, by user."""
     found: dict[str, list[ImageKey]] = {}
     links: dict[str, list[tuple[str, str]]] = {}
+    foreign = 0
     for text in keys:
         if key := parse_image_key(text):
             found.setdefault(key.uid, []).append(key)
         elif link := parse_link_key(text):
             links.setdefault(link[0], []).append(link[1:])
-    return {uid: Images(sorted(keys), links.get(uid, [])) for uid, keys in found.items()}
+        else:
+            foreign += 1
+    listed = Listed((uid, Images(sorted(keys), links.get(uid, []))) for uid, keys in found.items())
+    listed.foreign = foreign
+    return listed
 
 
 def get_image(bucket: PatientBucket, key: ImageKey) -> Image:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meshlab.errors import SnapshotError, storage_errors
-from meshlab.remote.image import home_of
+from meshlab.remote.image import home_of, is_file
 from meshlab.replay import steadily
 from meshlab.snapshot.checkpoint import note_sizes, sync_pieces
 from meshlab.snapshot.manifest import (
@@ -31,7 +31,7 @@ from meshlab.snapshot.manifest import (
 from meshlab.snapshot.ranges import undeleted
 from meshlab.tables.load import Piece
 from meshlab.wal.files import Files, open_regular
-from meshlab.wal.paths import SNAPSHOT, segment_day, segment_name
+from meshlab.wal.paths import SNAPSHOT, segment_name
 
 Print = tuple[int, int, int, int]
 """What tells a file from the same file at another time: inode, size, and times of change."""
@@ -97,9 +97,7 @@ def prints(root: Path) -> dict[str, Print]:
 
 
 def _is_ours(name: str, folder: str) -> bool:
-    if folder == HISTORY:
-        return name[0].isdigit() and name.endswith((".bin", ".pin"))
-    return name == SNAPSHOT or segment_day(name) is not None
+    return is_file(f"{folder}/{name}" if folder else name)
 
 
 def look(root: Path, uid: str, files: Files) -> Local:

@@ -66,15 +66,23 @@ class Prover:
             unknown = isinstance(error, (RemoteError, StorageError)) and not isinstance(error, RemoteDamaged)
             outcome = INCONCLUSIVE if unknown else FAILED
             done = ProvedUser(uid=uid, outcome=outcome, reason=error.message, hint=error.hint)
-        self._note(done)
-        return msgspec.structs.replace(done, seconds=time.monotonic() - started)
+        except OSError as error:
+            done = ProvedUser(uid=uid, outcome=INCONCLUSIVE, reason=f"{uid}: {error}", hint=StorageError.default_hint)
+        return msgspec.structs.replace(self._noted(done), seconds=time.monotonic() - started)
 
-    def _note(self, done: ProvedUser) -> None:
+    def _noted(self, done: ProvedUser) -> ProvedUser:
+        """Note how a proof went; what keeps that from being noted is told beside it, and changes no outcome."""
         if self.notes is None:
-            return
+            return done
         before, now = self.notes.proof(done.uid), self.clock()
         proved_at = now if done.outcome == PROVED else before.proved_at if before is not None else 0
-        self.notes.proved(done.uid, Proof(done.outcome, now, done.image, done.reason, proved_at))
+        try:
+            self.notes.proved(done.uid, Proof(done.outcome, now, done.image, done.reason, proved_at))
+        except (MeshlabError, OSError) as error:
+            reason = "; ".join(filter(None, [done.reason, f"it could not be noted: {error}"]))
+            hint = done.hint or (error.hint if isinstance(error, MeshlabError) else StorageError.default_hint)
+            return msgspec.structs.replace(done, reason=reason, hint=hint)
+        return done
 
     def _prove(self, uid: str) -> ProvedUser:
         head, _ = choose_head(self.puller.bucket, uid, self.puller.image, self.puller.listed.get(uid))

@@ -225,7 +225,10 @@ def until(chosen: Chosen) -> list[Part]:
     wanted: dict[str, StoredFile] = {}
     start = plan.start
     if start.path is not None or start.generation:
-        wanted[SNAPSHOT] = homes[home_of(SNAPSHOT, start.generation)]
+        home = home_of(SNAPSHOT, start.generation)
+        if home not in homes:
+            raise RemoteDamaged(f"{chosen.head.key}: expected blocks under {home}, which its snapshot is, found none")
+        wanted[SNAPSHOT] = homes[home]
     if start.path is None and start.generation:
         for file in image.files:
             if file.name.startswith(f"{HISTORY}/") and _generation(file.name) < start.generation:

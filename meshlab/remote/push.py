@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from meshlab.errors import MeshlabError, SnapshotError, StorageError, storage_errors
+from meshlab.errors import MeshlabError, RemoteDamaged, SnapshotError, StorageError, storage_errors
 from meshlab.remote import notes
 from meshlab.remote.blocks import cuts, requests_for, staying
 from meshlab.remote.check import FEW, Gained, read_gain
 from meshlab.remote.image import (
     BLOCK,
+    LARGEST_NUMBER,
     Block,
     Image,
     StoredFile,
@@ -135,8 +136,14 @@ class _Base(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The number of the image to come: behind all that are known."""
-        return max([head.key.number for head in (*self.follows, *self.forks)], default=0) + 1
+        """The number of the image to come: behind all that are known.  Raises ``RemoteDamaged`` without one."""
+        newest = max((head.key for head in (*self.follows, *self.forks)), key=lambda key: key.number, default=None)
+        if newest is not None and newest.number >= LARGEST_NUMBER:
+            raise RemoteDamaged(
+                f"{newest}: expected numbers below {LARGEST_NUMBER:,}, found {newest.number:,}: no number is left",
+                hint="no push of ours counts as far: delete that image by hand, then push again",
+            )
+        return newest.number + 1 if newest is not None else 1
 
     @property
     def parents(self) -> list[str]:
@@ -178,12 +185,12 @@ class _Push:
         return self._commit(image, base, seen)
 
     def _nothing(self, note: Note) -> PushedUser:
-        image, now = note.image, self.with_.clock()
+        now = self.with_.clock()
         return PushedUser(
             uid=self.uid,
             status=NOTHING,
             image=note.image_key.short,
-            number=image.number,
+            number=note.image_key.number,
             looked_at=now,
             forks=note.forks,
         )

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -31,7 +32,7 @@ from meshlab.errors import RemoteRefused, storage_errors
 from meshlab.plan import Lsn, moment_of
 from meshlab.remote.bucket import Bucket, FolderBucket
 from meshlab.remote.image import MARKS
-from meshlab.remote.line import NONE, Images, list_images
+from meshlab.remote.line import NONE, Images, Listed, list_images
 from meshlab.remote.notes import Notes, machine_id
 from meshlab.remote.patience import PATIENT, Patience, PatientBucket, Traffic
 from meshlab.remote.prove import ProvedUser, Prover
@@ -48,18 +49,25 @@ from meshlab.wal.writer import sync_names, wall_clock
 
 U = TypeVar("U")
 
+_MARK = re.compile(r"[0-9a-f]{16}", re.ASCII)
+"""What a mark is; it becomes the name of a directory here."""
+
 _MANY = 100
 """Users without a note from which on all images are listed at once instead of one user at a time."""
 
 
 class Report(msgspec.Struct, Generic[U], frozen=True, kw_only=True):
-    """What was done, user by user, and what it asked of the bucket."""
+    """What was done, user by user, and what it asked of the bucket.
+
+    ``foreign`` counts objects among the images that no push puts, as far as all were listed.
+    """
 
     url: str
     users: list[U]
     traffic: Traffic
     seconds: float
     dry_run: bool = False
+    foreign: int = 0
 
 
 def open_bucket(url: str) -> Bucket:
@@ -98,10 +106,11 @@ class Remote:
         self.url = self.bucket.url
         self._files, self._clock = files, clock
         self._mark = ""
+        self._foreign = 0
 
     def users(self) -> list[str]:
         """The uids in the bucket, sorted."""
-        return sorted(list_images(self.bucket))
+        return sorted(self._all_images())
 
     def push(
         self,
@@ -160,7 +169,7 @@ class Remote:
         """
         moment = moment_of(at)
         with self._reported(dry_run) as told_of, Lanes() as lanes, _bar("pull", progress) as bar:
-            listed = list_images(self.bucket) if users is None else {}
+            listed = self._all_images() if users is None else {}
             puller = Puller(
                 self.bucket,
                 self.store,
@@ -181,7 +190,7 @@ class Remote:
     ) -> Report[ProvedUser]:
         """Restore some users of the bucket, or all, to scratch, replay them, and compare; see ``ProvedUser``."""
         with self._reported(False) as told_of, Lanes() as lanes, _bar("prove", progress) as bar:
-            listed = list_images(self.bucket) if users is None else {}
+            listed = self._all_images() if users is None else {}
             puller = Puller(
                 self.bucket, self.store, lanes, image=image, files=self._files, progress=bar.update, listed=listed
             )
@@ -192,7 +201,7 @@ class Remote:
     def status(self, users: Iterable[str] | str | None = None) -> Report[StandingUser]:
         """How some users stand in the bucket, or all who are there or in the store."""
         with self._reported(False) as told_of:
-            listed = list_images(self.bucket)
+            listed = self._all_images()
             here = user_ids(self.store) if self.store.is_dir() else []
             uids = sorted({*listed, *here}) if users is None else _listed(users)
             watcher = Watcher(self.bucket, self.store, self._notes(), clock=self._clock)
@@ -225,8 +234,8 @@ class Remote:
         return found
 
     def _first_mark(self) -> str:
-        first = next(iter(self.bucket.list(f"{MARKS}/")), None)
-        return first.key.partition("/")[2] if first is not None else ""
+        found = (one.key.partition("/")[2] for one in self.bucket.list(f"{MARKS}/"))
+        return next((mark for mark in found if _MARK.fullmatch(mark)), "")
 
     def _notes(self) -> Notes | None:
         mark = self.mark() if self.store.is_dir() else ""
@@ -236,9 +245,15 @@ class Remote:
         unknown = sum(notes.note(uid) is None for uid in uids)
         return list_images(self.bucket) if unknown >= _MANY else None
 
+    def _all_images(self) -> Listed:
+        listed = list_images(self.bucket)
+        self._foreign = listed.foreign
+        return listed
+
     @contextmanager
     def _reported(self, dry_run: bool) -> Iterator[list[Any]]:
         self._began, self._before, self._dry_run = time.monotonic(), self.bucket.traffic, dry_run
+        self._foreign = 0
         yield []
 
     def _report(self, users: list[Any]) -> Report[Any]:
@@ -248,6 +263,7 @@ class Remote:
             traffic=self.bucket.traffic.since(self._before),
             seconds=time.monotonic() - self._began,
             dry_run=self._dry_run,
+            foreign=self._foreign,
         )
 
     def __repr__(self) -> str:

@@ -15,7 +15,9 @@ from meshlab.errors import storage_errors
 from meshlab.remote.notes import remote_folder
 
 SCRATCH = "scratch"
-_LOCK = "in-use"
+_LOCK = ".in-use"
+"""No user is called that: uids begin with a letter or a digit."""
+
 _NEW = ".new-"
 """What a directory is called until it is locked."""
 

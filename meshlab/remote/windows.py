@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from meshlab.errors import NotFound, NotRestorable, RemoteError
+from meshlab.errors import NotFound, NotRestorable, RemoteDamaged, RemoteError
 from meshlab.plan import Lsn, Plan, Planner, Window
-from meshlab.remote.image import Image, ImageKey, StoredFile
+from meshlab.remote.image import LAST_MOMENT, Image, ImageKey, StoredFile
 from meshlab.remote.line import Head, Images, get_file, get_image, list_images, true_heads
 from meshlab.remote.patience import PatientBucket
 from meshlab.snapshot.manifest import CONTENTS, HISTORY, RECORDS, Range, history_path, layer_path
@@ -109,7 +109,7 @@ def _make_hollow(path: Path, nbytes: int) -> None:
 
 def last_moment(image: Image) -> int:
     """The last moment an image knows about (µs): when the log was looked at, or its newest event."""
-    return max(image.looked_at, image.effective)
+    return min(max(image.looked_at, image.effective), LAST_MOMENT)
 
 
 def windows_of(bucket: PatientBucket, key: ImageKey, image: Image) -> list[RemoteWindow]:
@@ -185,6 +185,11 @@ def choose_head(
             )
         return Head(found[0], get_image(bucket, found[0])), images
     known = true_heads(bucket, images)
+    if not known:
+        raise RemoteDamaged(
+            f"{bucket.url}: {uid}: expected an image that no other follows, found none among {len(images.keys)}",
+            hint="choose one with --image; 'meshlab sync status UID' tells who is there",
+        )
     if len(known) > 1:
         told = "; ".join(f"{one.key.short} by machine {one.key.machine}, seq {one.image.seq}" for one in known)
         raise RemoteError(

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from meshlab.errors import MeshlabError, StorageError
@@ -249,7 +250,8 @@ class SyncDaemon:
         for uid in self._last:
             note, proof = self._notes.note(uid), self._notes.proof(uid)
             if note is not None and (proof is None or proof.at <= due):
-                found.append((0 if proof is None else proof.at, uid, note.image.nbytes))
+                with suppress(MeshlabError):  # the image is refused, which the next push of the user tells
+                    found.append((0 if proof is None else proof.at, uid, note.image.nbytes))
         return [(uid, cost) for _, uid, cost in sorted(found)]
 
     def _log(self, event: str, level: int = logging.INFO, **fields: Any) -> None:

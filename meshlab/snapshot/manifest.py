@@ -31,7 +31,7 @@ from meshlab.errors import SnapshotError, StorageError, storage_errors
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.files import open_regular
 from meshlab.wal.frame import NO_SUM
-from meshlab.wal.paths import SNAPSHOT, segment_name
+from meshlab.wal.paths import SNAPSHOT, segment_day, segment_name
 
 MAGIC = b"MESHSNAP"
 VERSION = 1
@@ -48,6 +48,7 @@ _HEAD = struct.Struct("<8sIQ")
 _SUM = 32
 _LARGEST = 256 << 20
 _ENTRY = re.compile(r"(\d{8})\.bin", re.ASCII)
+_LAYER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Range(NamedTuple):
@@ -182,9 +183,21 @@ def unpack(data: bytes) -> Manifest:
     if hashlib.sha256(data[:-_SUM]).digest() != data[-_SUM:]:
         raise ValueError(f"the checksum at offset {size - _SUM} does not hold: bytes were changed")
     try:
-        return msgspec.convert(msgpack.unpackb(data[_HEAD.size : -_SUM]), Manifest, builtin_types=(bytes,))
+        found = msgspec.convert(msgpack.unpackb(data[_HEAD.size : -_SUM]), Manifest, builtin_types=(bytes,))
     except (msgspec.MsgspecError, msgpack.UnpackException, ValueError) as error:
         raise ValueError(f"the manifest at offset {_HEAD.size} cannot be read: {error}") from None
+    _refuse_other_names(found)
+    return found
+
+
+def _refuse_other_names(manifest: Manifest) -> None:
+    """The names in it become paths: they are those of layers and of days."""
+    for layer in manifest.layers:
+        if not _LAYER.fullmatch(layer.name):
+            raise ValueError(f"expected layers named by their SHA-256, found {layer.name[:100]!r}")
+    for day in {one.segment for one in manifest.folded} | {one.segment for one in manifest.retired}:
+        if segment_day(segment_name(day)) is None:
+            raise ValueError(f"expected segments named by their day, found {day[:100]!r}")
 
 
 # Files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +34,6 @@ from meshlab.tables.reports import reject_table
 from meshlab.tables.schema import TIME
 from meshlab.wal.chain import LONG_AGO
 from meshlab.wal.lines import Reject
-
-_Item = TypeVar("_Item")
 
 STRETCH = 64 << 20
 """Arrow bytes of events folded into one layer."""
@@ -85,18 +83,15 @@ class Stack:
 
     def add_map(self, batches: Iterable[pa.RecordBatch]) -> int:
         """Take the records of a phase-1 map; returns its newest ``last_accessed`` (µs)."""
-        newest = [LONG_AGO]
-
-        def push(group: list[pa.RecordBatch]) -> None:
+        newest = LONG_AGO
+        for group in _groups(batches):
             encoded = [encode_batch(batch) for batch in group]
             table = pa.Table.from_batches([batch for batch, _ in encoded]).select(list(STATE_COLUMNS))
             order = sort_ids(table["id"].combine_chunks())
             self._push(table.take(pa.array(order)), LAYER_SCHEMA.empty_table(), each_once([t for _, t in encoded]))
             moments = [pc.max(batch.column("last_accessed_ts").cast(pa.int64())).as_py() for batch in group]
-            newest.extend(moment for moment in moments if moment is not None)
-
-        _one_behind(push, _groups(batches))
-        return max(newest)
+            newest = max([newest, *(moment for moment in moments if moment is not None)])
+        return newest
 
     def set_aside(self, uid: str, rejects: list[Reject]) -> None:
         """Keep the bytes of accepted damage in a layer of their own."""
@@ -201,14 +196,14 @@ class Stack:
         self._base = Base(self._root, self.layers, self._folder.path, self._opened)
 
 
-def _one_behind(work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
-    """Work on items in their order, in a thread; the next one is made meanwhile."""
+def _one_behind(work: Callable[[list[pa.RecordBatch]], None], stretches: Iterable[list[pa.RecordBatch]]) -> None:
+    """Work on stretches in their order, in a thread; the next one is made meanwhile."""
     with ThreadPoolExecutor(1) as behind:
         under_way = None
-        for item in items:
+        for stretch in stretches:
             if under_way is not None:
                 under_way.result()
-            under_way = behind.submit(work, item)
+            under_way = behind.submit(work, stretch)
         if under_way is not None:
             under_way.result()
 

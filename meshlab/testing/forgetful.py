@@ -10,14 +10,14 @@ import fcntl
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from random import Random
 
-from meshlab.testing.names import Journal, move_back, moved, remove
+from meshlab.testing.names import Journal, is_at_or_below, move_back, moved, remove
 from meshlab.wal.files import Files
 
 Inode = tuple[int, int]
@@ -119,9 +119,9 @@ class ForgetfulFiles(Files):
             file = self._files.get(_inode(fd))
             if file is None:
                 return
-            now = next(iter(file.places(_inode(fd))), None)
-            for start, stop in file.dirty:
-                _overwrite(file.durable, start, file.last[start:stop] if now is None else _read(now, start, stop))
+            now = next(iter(file.places(_inode(fd))), None) if file.dirty else None
+            for start, data in _stretches(file, now):
+                _overwrite(file.durable, start, data)
             del file.durable[os.fstat(fd).st_size :]
             file.dirty.clear()
 
@@ -160,7 +160,7 @@ class ForgetfulFiles(Files):
             super().rename(source, target)
             self._forget(replaced)
             for file in self._files.values():
-                file.paths += [moved(path, old, new) for path in file.paths if path.is_relative_to(old)]
+                file.paths += [moved(path, old, new) for path in file.paths if is_at_or_below(path, old)]
 
             def undo(names: list[Path]) -> None:
                 move_back(names)
@@ -213,7 +213,7 @@ class ForgetfulFiles(Files):
         with self._lock:
             self._names.crash(real, lambda: keep_names and rng.random() < 0.5)
             for inode, file in list(self._files.items()):
-                if any(path.is_relative_to(real) for path in file.paths):
+                if any(is_at_or_below(path, real) for path in file.paths):
                     del self._files[inode]
                     places = file.places(inode)
                     now = places[0].read_bytes() if places else b""
@@ -283,6 +283,15 @@ def _survivor(file: _File, now: bytes, rng: Random, keep_torn: bool, holes: bool
     return bytes(after)
 
 
+def _stretches(file: _File, now: Path | None) -> Iterator[tuple[int, bytes]]:
+    """What the stretches that are not on the medium hold, in the file at a place or in the last one without a name."""
+    if now is None:
+        yield from ((start, file.last[start:stop]) for start, stop in file.dirty)
+        return
+    with now.open("rb", buffering=0) as held:
+        yield from ((start, os.pread(held.fileno(), stop - start, start)) for start, stop in file.dirty)
+
+
 def _overwrite(data: bytearray, start: int, new: bytes) -> None:
     if new:
         data.extend(bytes(max(0, start - len(data))))
@@ -319,11 +328,6 @@ def _same(one: os.stat_result | None, other: os.stat_result | None) -> bool:
 def _still(path: Path, inode: Inode) -> bool:
     status = _status_of(path)
     return status is not None and _inode_of(status) == inode
-
-
-def _read(path: Path, start: int, stop: int) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return os.pread(file.fileno(), stop - start, start)
 
 
 def _remove_first(names: list[Path]) -> None:

@@ -24,7 +24,10 @@ LOCK = "wal.lock"
 SNAPSHOT = "snapshot.bin"
 SEALED = "sealed"
 
-_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+UID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+"""Which uids are allowed, as a regular expression."""
+
+_UID = re.compile(UID, re.ASCII)
 _SEGMENT = re.compile(r"wal-(\d{4})(\d{2})(\d{2})\.log", re.ASCII)
 
 

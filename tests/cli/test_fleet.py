@@ -36,7 +36,8 @@ def same(meshlab, store, *command):
 
 
 @pytest.mark.parametrize(
-    "command", [["verify"], ["verify", "ada"], ["growth", "--by", "user"], ["growth", "--by", "id"], ["stats"]]
+    "command",
+    [["verify"], ["verify", "ada"], ["growth", "--by", "user"], ["growth", "--by", "id"], ["stats"], ["windows"]],
 )
 def test_answers_are_the_same(meshlab, store, command):
     one, two = same(meshlab, store, *command)
@@ -94,6 +95,24 @@ def test_checkpoints_side_by_side_give_the_same_rows(meshlab, bad):
     failed = [row for row in json.loads(done.stdout) if "error" in row]
     assert [(row["uid"], row["kind"]) for row in failed] == [("bad", "StorageError")]
     assert "leave out" in meshlab("--store", bad, "checkpoint", "ada", "--accept", "x:1", "--jobs", "2").stderr
+
+
+def test_vacuum_side_by_side_tells_who_failed_and_does_the_others(meshlab, bad):
+    meshlab("--store", bad, "checkpoint", *UIDS, "--retain", "0")
+    planned = meshlab("--store", bad, "vacuum", "--all", "--jobs", "2", "--format", "json")
+    rows = json.loads(planned.stdout)
+    assert [row["uid"] for row in rows if row["files"]] == UIDS
+    result = meshlab("--store", bad, "vacuum", *UIDS, "--apply", "--jobs", "2")
+    assert result.exit_code == 0, result.stderr
+    again = meshlab("--store", bad, "vacuum", *UIDS, "--jobs", "2")
+    assert again.exit_code == 0 and "nothing to delete" in again.stderr
+
+
+def test_a_store_in_a_bucket_is_not_vacuumed(meshlab, store, tmp_path):
+    (tmp_path / "bucket").mkdir()
+    library.open(store).remote(f"file://{tmp_path}/bucket").push(progress=False)
+    result = meshlab("--store", f"file://{tmp_path}/bucket", "vacuum", "--all", "--apply", "--jobs", "2")
+    assert result.exit_code == 1 and "are copies" in result.stderr
 
 
 def test_a_store_in_a_bucket_is_read_from_there(meshlab, store, tmp_path):

@@ -77,3 +77,20 @@ def test_without_a_checkpoint_nothing_goes(meshlab, tmp_path):
     assert result.exit_code == 0
     assert "'meshlab checkpoint' comes first" in result.stderr
     assert len(list((tmp_path / "store" / "bob").glob("wal-*.log"))) == 2
+
+
+def test_of_several_users_there_is_a_row_for_each(meshlab, store):
+    build_log([[{"Delete": "a"}], [{"Delete": "b"}]], per_day=1).write(store / "bob")
+    planned = meshlab("--store", store, "vacuum", "ann", "bob", "--format", "json")
+    assert planned.exit_code == 2 and len(segments(store)) == 5
+    ann, bob = json.loads(planned.stdout)
+    assert (ann["uid"], bob["uid"], bob["files"]) == ("ann", "bob", 0)
+    done = meshlab("--store", store, "vacuum", "--all", "--apply")
+    assert done.exit_code == 0, done.stderr
+    assert f"deleted {ann['files']} files of 2 users" in done.stderr
+    assert segments(store) == ["wal-20250705.log"]
+
+
+def test_who_is_meant_must_be_said(meshlab, store):
+    assert "--all" in meshlab("--store", store, "vacuum").stderr
+    assert "exclude each other" in meshlab("--store", store, "vacuum", "ann", "--all").stderr

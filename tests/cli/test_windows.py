@@ -33,7 +33,15 @@ def test_a_whole_log_is_one_window_without_ends(meshlab, store):
 
 def test_the_table_says_beginning_and_now(meshlab, store):
     row = meshlab("--store", store, "windows", "ann").stdout.splitlines()[2]
-    assert row.startswith("(the beginning)  (now)  ")
+    assert row.split()[:4] == ["ann", "(the", "beginning)", "(now)"]
+
+
+def test_without_a_name_all_users_are_shown(meshlab, with_hole):
+    build_log([[{"Delete": "m1"}]]).write(with_hole / "bob")
+    shown = json.loads(meshlab("--store", with_hole, "windows", "--format", "json").stdout)
+    assert [row["uid"] for row in shown] == ["ann", "ann", "bob"]
+    told = meshlab("--store", with_hole, "windows").stderr
+    assert "ann: not restorable before" in told and "bob" not in told
 
 
 def test_a_missing_day_is_a_hole_with_its_reason(meshlab, with_hole):

@@ -9,7 +9,8 @@ import pytest
 
 import meshlab
 from meshlab.remote.bucket import MemoryBucket
-from meshlab.remote.line import list_images
+from meshlab.remote.image import ImageKey
+from meshlab.remote.line import Images, list_images
 from meshlab.wal.writer import Writer
 from scoreboard.sites import Site, files_of, hash_of, insert, update
 
@@ -194,3 +195,16 @@ def test_a_program_that_has_the_log_open_while_its_user_is_replaced_leaves_a_gap
     }
     assert [reject.kind for reject in here.verify(progress=False).damage] == ["chain-gap"]
     assert site.push().kind == "DamageFound"
+
+
+def test_a_long_line_is_followed_in_one_go(monkeypatch):
+    """The name of an image is looked at a few times, however many there are."""
+    keys, parent, looks = [], "0" * 16, []
+    for number in range(1, 2001):
+        keys.append(ImageKey("ann", number, parent, "aaaaaaaa", f"{number:016x}" + "0" * 48))
+        parent = keys[-1].short
+    short = ImageKey.short.fget
+    monkeypatch.setattr(ImageKey, "short", property(lambda key: looks.append(1) or short(key)))
+    images = Images(keys)
+    assert list(images.line(images.heads()[0])) == keys[::-1]
+    assert len(looks) <= 10 * len(keys)

@@ -1,10 +1,12 @@
 """Retention deletes what no moment of the window needs, and never what one does."""
 
+from threading import Barrier
+
 import pytest
 
-from meshlab.errors import MeshlabError, NotRestorable
+from meshlab.errors import MeshlabError, NotRestorable, RemoteRefused
 from meshlab.remote.bucket import Found, MemoryBucket
-from meshlab.remote.line import images_in
+from meshlab.remote.line import get_image, images_in, list_images
 from meshlab.times import DAY
 from scoreboard.sites import Site, grow, insert, restorable
 
@@ -181,3 +183,135 @@ def test_what_is_in_no_image_of_ours_is_left_alone(site):
     site.retain(days=0, apply=True)
     assert site.remote.bucket.get("images/ann/notes.txt") == b"by hand"
     assert isinstance(next(iter(site.remote.bucket.list("images/"))), Found)
+
+
+class Meanwhile(Dated):
+    """A bucket in which something happens at one request of a retention: ``at`` says which, ``then`` what."""
+
+    at, then, url = "", staticmethod(lambda: None), "memory:"
+
+    def list(self, prefix):
+        found = super().list(prefix)
+        self._happen(f"list {prefix.split('/')[0]}")
+        return found
+
+    def delete(self, keys):
+        keys = list(keys)
+        self._happen(f"delete {keys[0].split('/')[0]}")
+        super().delete(keys)
+
+    def _happen(self, request):
+        if request == self.at:
+            self.at = ""
+            self.then()
+
+
+class Interrupted(Life):
+    """A machine whose last push put its blocks, long ago, and no image."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.bucket = self.remote.bucket.inner = Meanwhile()
+
+    def interrupt(self):
+        self.append(insert("put and not named"))
+        Dated.now = self.now
+        put, self.bucket.put = self.bucket.put, self._put_blocks
+        assert self.push().status == "failed"
+        self.bucket.put = put
+        self.later(3)
+        Dated.now = self.now
+        self.bucket.put("data/ann/wal-20250707.log/0-1-" + "ab" * 32, b"x")  # by which the bucket tells the time
+
+    def _put_blocks(self, key, data):
+        if key.startswith("images/"):
+            raise RemoteRefused("not now")
+        Dated.put(self.bucket, key, data)
+
+    def again(self):
+        """The push that was cut off, made again: the same blocks, and the image."""
+        Dated.now = self.now
+        self.pushed = self.push()
+        assert self.pushed.status == "pushed" and self.pushed.blocks
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    made = Interrupted(tmp_path / "store")
+    for step in range(5):
+        made.step(step)
+    made.interrupt()
+    return made
+
+
+def retained(site, **options):
+    (user,) = Site(site.path, site.bucket, now=site.now).remote.retain("ann", **options).users
+    return user
+
+
+@pytest.mark.parametrize("at", ["list data", "list images", "delete images"])
+def test_a_push_that_ends_while_a_retention_is_at_work_loses_nothing(interrupted, tmp_path, at):
+    """It puts blocks again that were old and named by none, and an image that names them."""
+    site = interrupted
+    assert retained(site, days=0).gone_blocks
+    site.bucket.at, site.bucket.then = at, site.again
+    user = retained(site, days=0, apply=True)
+    assert site.bucket.at == "" and not user.error
+    assert restorable(site.bucket, tmp_path / "restored") == site.state()
+    assert site.prove().outcome == "proved"
+
+
+def test_a_retention_beside_which_somebody_pushes_all_the_time_deletes_nothing(interrupted):
+    site, puts = interrupted, []
+
+    def push():
+        puts.append(1)
+        site.append(insert(f"more {len(puts)}"))
+        site.again()
+        site.bucket.at = "list images"
+
+    site.again()
+    site.bucket.at, site.bucket.then = "list images", push
+    before = set(site.bucket._held)
+    user = retained(site, days=0, apply=True)
+    site.bucket.at = ""
+    assert "it is being pushed, and nothing was deleted" in user.error and "when that push is over" in user.hint
+    assert before <= set(site.bucket._held) and len(puts) >= 3
+
+
+def test_a_block_that_was_put_again_since_it_was_listed_stays(interrupted):
+    """Whether an image names it or not: one may be on its way."""
+    site = interrupted
+    doomed = {one.key for one in site.bucket.list("data/ann/") if "/0-1-" not in one.key} - _named(site)
+    planned = retained(site, days=0)
+    assert doomed and planned.gone_blocks >= len(doomed)
+
+    def put_again():
+        Dated.now = site.now
+        for key in doomed:
+            site.bucket.put(key, site.bucket.get(key))
+
+    site.bucket.at, site.bucket.then = "delete images", put_again
+    done = retained(site, days=0, apply=True)
+    assert doomed <= set(site.bucket._held)
+    assert done.gone_blocks == planned.gone_blocks - len(doomed) and not done.error
+
+
+def _named(site):
+    keys = list_images(site.remote.bucket, "ann")["ann"].keys
+    return {name for key in keys for name in get_image(site.remote.bucket, key).blocks()}
+
+
+def test_images_are_read_a_few_at_a_time(site, monkeypatch):
+    """Two gets wait for each other: one at a time they would wait in vain."""
+    both, get = Barrier(2, timeout=20), Dated.get
+    first = iter([True, True])
+
+    def waiting(self, key):
+        if key.startswith("images/") and next(first, False):
+            both.wait()
+        return get(self, key)
+
+    monkeypatch.setattr(Dated, "get", waiting)
+    site.retain()
+    assert not both.broken

@@ -142,7 +142,7 @@ def test_opening_a_big_segment_looks_at_its_last_frames_only(tmp_path, monkeypat
     receipt = open_writer().append(Delete("next"))
     assert receipt.first_seq == 3001 + bool(ending)
     print(f"segment of {size} bytes: classified {sum(looked)}, frames checked {len(checked)}")
-    assert sum(looked) <= 65536 and len(checked) == 1
+    assert sum(looked) <= 65536 and len(checked) <= 2
 
 
 def test_a_long_torn_line_is_found_without_reading_the_whole_segment(tmp_path, read_log, monkeypatch, open_writer):

@@ -56,6 +56,7 @@ def write_report(report: Any) -> None:
             "seconds": round(report.seconds, 3),
             "requests": report.traffic.requests,
             **report.traffic._asdict(),
+            "foreign": report.foreign,
             "users": [plain(user) for user in report.users],
         }
     )
@@ -68,8 +69,15 @@ def say_errors(users: list[Any]) -> None:
             say(f"failed: {user.uid}: {user.error} ({user.hint})")
 
 
+def say_foreign(report: Any) -> None:
+    """What was passed over."""
+    if report.foreign:
+        say(f"passed over {counted(report.foreign, 'object')} among the images that no push puts")
+
+
 def say_traffic(report: Any, did: str) -> None:
-    """One line on what was asked of the bucket."""
+    """What was passed over, and one line on what was asked of the bucket."""
+    say_foreign(report)
     traffic = report.traffic
     moved = size_text(traffic.bytes_put + traffic.bytes_got)
     again = f", {counted(traffic.again, 'request')} made again" if traffic.again else ""

@@ -11,6 +11,7 @@ from meshlab.cli.sync.options import (
     plain,
     remote_option,
     say_errors,
+    say_foreign,
     say_traffic,
     uids_argument,
     write_report,
@@ -69,6 +70,7 @@ def command(
         if user.replaced:
             say(f"{user.uid}: the directory that was there is {user.replaced}; restart programs that had it open")
     if dry_run:
+        say_foreign(report)
         say(f"would get {size_text(sum(user.bytes for user in report.users))}; nothing was changed")
     else:
         say_traffic(report, "pulled")

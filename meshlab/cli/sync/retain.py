@@ -5,7 +5,16 @@ from __future__ import annotations
 import click
 
 from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, flush, format_option, say, write_rows
-from meshlab.cli.sync.options import chosen, opened, plain, remote_option, say_errors, uids_argument, write_report
+from meshlab.cli.sync.options import (
+    chosen,
+    opened,
+    plain,
+    remote_option,
+    say_errors,
+    say_foreign,
+    uids_argument,
+    write_report,
+)
 from meshlab.cli.units import with_sizes
 from meshlab.wording import counted, size_text
 
@@ -40,6 +49,7 @@ def command(settings: Settings, uids: tuple[str, ...], url: str, days: int | Non
             rows = with_sizes([{**row, "gone_images": len(row["gone_images"])} for row in rows], ["gone_bytes"])
         write_rows(rows, fmt, names=COLUMNS if fmt == "csv" else COLUMNS[:-1])
     say_errors(report.users)
+    say_foreign(report)
     images = sum(len(user.gone_images) for user in report.users)
     blocks, nbytes = (sum(getattr(user, name) for user in report.users) for name in ("gone_blocks", "gone_bytes"))
     told = f"{counted(images, 'image')} and {counted(blocks, 'block')}, {size_text(nbytes)}"

@@ -7,7 +7,16 @@ from typing import Any
 import click
 
 from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, flush, format_option, say, write_rows
-from meshlab.cli.sync.options import chosen, opened, plain, remote_option, say_errors, uids_argument, write_report
+from meshlab.cli.sync.options import (
+    chosen,
+    opened,
+    plain,
+    remote_option,
+    say_errors,
+    say_foreign,
+    uids_argument,
+    write_report,
+)
 from meshlab.cli.units import with_sizes
 from meshlab.wording import counted, size_text, span_text
 
@@ -41,6 +50,7 @@ def command(settings: Settings, uids: tuple[str, ...], url: str, fmt: str) -> No
     else:
         write_rows(with_sizes([_row(user) for user in report.users], ["bytes", "lag_bytes"]), fmt, names=TABLE_COLUMNS)
     say_errors(report.users)
+    say_foreign(report)
     missing = [user.uid for user in report.users if not user.images and user.lag_bytes is not None]
     forked = [user for user in report.users if len(user.heads) > 1]
     for user in forked:

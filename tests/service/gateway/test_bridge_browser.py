@@ -132,6 +132,23 @@ def test_a_page_that_is_left_hands_its_events_to_the_browser_and_a_reload_double
     assert ats(gate) == list(range(20))
 
 
+def test_two_tabs_lose_and_double_nothing_when_one_is_closed(start, opened, context):
+    gate = start()
+    one, two = opened(gate, delay=60_000), context.new_page()
+    one.evaluate("send(0, 20)")
+    opened(gate, two)
+    two.evaluate("send(100, 20)")
+    wait_for(two, "bridge.pending === 0")
+    one.evaluate("send(20, 20)")
+    one.close(run_before_unload=True)
+    wait_until(lambda: len(gate.events("ann")) == 60)
+    opened(gate, two)
+    wait_for(two, "bridge.pending === 0")
+    assert two.evaluate("localStorage.length") == 0
+    assert [at for at in ats(gate) if at < 100] == list(range(40))
+    assert [at for at in ats(gate) if at >= 100] == list(range(100, 120))
+
+
 def test_a_closed_page_with_a_token_uses_a_request_that_outlives_it(start, opened, tmp_path):
     from .test_tokens import FILE, WEB
 

@@ -1,6 +1,7 @@
 """The bridge in node, against a gateway that is killed, full and away: every event is in the log, once, in order."""
 
 import json
+import re
 import shutil
 import subprocess
 import textwrap
@@ -29,6 +30,25 @@ class Storage {
   removeItem(name) { this.items.delete(name); }
 }
 """
+FAKE = """
+const asked = [];
+let answer = (lines) => written(lines);
+const written = (lines) => Response.json({ results: lines.map((_, at) => (
+  { line: at + 1, success: true, status: 200, seq: at + 1, lsn: "", duplicate: false })) });
+const refused = (status, more) => Response.json({ success: false, error: "no", kind: "No", ...more }, { status });
+globalThis.fetch = async (url, { body, headers }) => {
+  const text = await new Response(body).text();
+  const lines = text ? text.split("\\n").map((line) => JSON.parse(line)) : [];
+  asked.push({ events: lines.map((line) => line.event), headers });
+  return answer(lines);
+};
+const page = new EventTarget();
+globalThis.addEventListener = page.addEventListener.bind(page);
+globalThis.removeEventListener = page.removeEventListener.bind(page);
+const fire = (name) => page.dispatchEvent(new Event(name));
+const after = (milliseconds) => new Promise((go) => setTimeout(go, milliseconds));
+"""
+"""A gateway that answers what it is told to, and a page, both within node."""
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed: the bridge is not run in it")
 
 
@@ -66,7 +86,16 @@ def test_one_event_resolves_to_where_it_stands(gate):
     assert (said["seq"], said["duplicate"]) == (1, False)
     (row,) = gate.rows("ann")
     assert said["lsn"] == f"{row['segment']}:{row['offset']}"
-    assert len(row["key"]) == 36
+    assert re.fullmatch("[0-9a-f]{32}", row["key"])
+
+
+def test_a_page_over_plain_http_has_keys_too(gate):
+    body = """
+    Object.defineProperty(crypto, "randomUUID", { value: undefined });
+    say((await new MeshBridge(quick).log("plain", 1)).seq); process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert node.hear() == 1
 
 
 def test_many_events_go_in_few_requests_and_in_order(gate):
@@ -114,6 +143,21 @@ def test_a_batch_over_the_limit_of_the_gateway_goes_line_by_line(start):
     with Node(gate.url, body) as node:
         assert (node.hear(), node.hear()) == (4, 413)
     assert [event[0] for event in gate.events("ann")] == ["1", "2", "3", "4"]
+
+
+def test_a_user_who_is_told_to_wait_keeps_nobody_else_waiting(start):
+    gate = start("--rate", "100")
+    body = """
+    const bridge = new MeshBridge(quick);
+    const many = Array.from({ length: 300 }, (_, at) => bridge.log("hasty", at));
+    await bridge.log("calm", 0); say(bridge.pending);
+    await Promise.all(many); say(bridge.pending); process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert node.hear() >= 100
+        assert node.hear() == 0
+    assert gate.events("hasty") == list(range(300))
+    assert gate.events("calm") == [0]
 
 
 STORM = """
@@ -202,6 +246,345 @@ def test_what_waits_survives_the_end_of_the_process(start):
     assert gate.events("ann") == list(range(31))
 
 
+def heard(body):
+    """What a script with a false gateway says."""
+    with Node("http://mesh.invalid", FAKE + textwrap.dedent(body) + "process.exit(0);") as node:
+        return [json.loads(line) for line in node.process.stdout] or node.process.stderr.read()
+
+
+def test_online_sends_nothing_when_nothing_waits_and_never_before_it_may():
+    body = """
+    const bridge = new MeshBridge(quick);
+    fire("online"); await after(50);
+    say(asked.length);
+    answer = () => refused(503, { retryAfter: 0.4 });
+    const one = bridge.log("ann", 1);
+    await after(50);
+    answer = written;
+    fire("online"); await bridge.flush(); await after(50);
+    say([asked.length, bridge.pending]);
+    await one;
+    say(asked.map(({ events }) => events));
+    """
+    assert heard(body) == [0, [1, 1], [[1], [], [1]]]
+
+
+def test_online_does_not_wait_for_a_pause_of_the_bridge_itself():
+    body = """
+    const bridge = new MeshBridge({ ...quick, pause: 60_000, longest: 60_000 });
+    answer = () => { throw new TypeError("offline"); };
+    const one = bridge.log("ann", 1);
+    await after(50);
+    answer = written;
+    fire("online"); await one;
+    say(asked.map(({ events }) => events));
+    """
+    assert heard(body) == [[[1], [], [1]]]
+
+
+def test_what_a_proxy_says_of_a_time_is_heeded():
+    body = """
+    answer = () => new Response("<h1>later</h1>", { status: 503, headers: { "Retry-After": "0.4" } });
+    const bridge = new MeshBridge(quick);
+    const one = bridge.log("ann", 1);
+    await after(200);
+    say(asked.length); answer = written; await one; say(asked.length);
+    """
+    assert heard(body) == [1, 3]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_gateway_that_takes_no_request_at_all_is_asked_less_and_less_and_nothing_is_lost(status):
+    body = f"""
+    answer = () => refused({status});
+    const reasons = [];
+    const bridge = new MeshBridge({{ ...quick, onRetry: ({{ status, kind }}) => reasons.push([status, kind]) }});
+    const one = bridge.log("ann", 1);
+    await after(500);
+    say([asked.length > 3 && asked.length < 14, bridge.pending]); say(reasons[0]);
+    answer = written; say((await one).seq);
+    """
+    assert heard(body) == [[True, 1], [status, "No"], 1]
+
+
+CLOCK = """
+const hour = 3_600_000, real = Date.now;
+let shift = 0;
+Date.now = () => real() + shift;
+const storage = new Storage();
+const kept = { ...quick, storage };
+"""
+
+
+def test_what_a_left_page_sent_is_not_sent_again_when_its_key_may_be_forgotten():
+    body = """
+    const left = new MeshBridge({ ...kept, token: "t", delay: 60_000 });
+    left.log("ann", "sent").catch(() => {});
+    const before = storage.items.size && [...storage.items.values()][0].length;
+    fire("pagehide"); await after(10);
+    left.log("ann", "never sent").catch(() => {});
+    say([...storage.items.values()][0].length - before);
+    left.close();
+    shift = 25 * hour;
+    const next = new MeshBridge(kept);
+    say([next.pending, next.unknown.map(({ userId, event, sent }) => [userId, event, Date.now() - sent >= 25 * hour])]);
+    await next.flush();
+    say(asked.map(({ events }) => events));
+    const third = new MeshBridge(kept);
+    say([third.pending, third.unknown.length, storage.length]);
+    third.forget(third.unknown[0].key);
+    say([third.unknown.length, storage.length]);
+    """
+    assert heard(CLOCK + body) == [
+        0,
+        [1, [["ann", "sent", True]]],
+        [["sent"], ["never sent"]],
+        [0, 1, 1],
+        [0, 0],
+    ]
+
+
+def test_what_a_left_page_sent_is_sent_again_while_its_key_is_known():
+    body = """
+    const left = new MeshBridge({ ...kept, token: "t", delay: 60_000 });
+    left.log("ann", "sent").catch(() => {});
+    fire("pagehide"); await after(10);
+    left.close();
+    shift = 22 * hour;
+    await new MeshBridge(kept).flush();
+    say(asked.map(({ events }) => events)); say(storage.length);
+    """
+    assert heard(CLOCK + body) == [[["sent"], ["sent"]], 0]
+
+
+@pytest.mark.parametrize("storage", ["storage", "null"])
+def test_after_a_long_sleep_an_unanswered_event_is_not_sent_again_and_its_promise_says_so(storage):
+    body = f"""
+    answer = () => {{ throw new TypeError("gone"); }};
+    const bridge = new MeshBridge({{ ...kept, storage: {storage}, pause: 300, longest: 300 }});
+    const one = bridge.log("ann", "sent");
+    await after(50);
+    const two = bridge.log("ann", "not sent");
+    shift = 25 * hour; answer = written;
+    say(await one.catch(({{ name, code, key }}) => [name, code, key === bridge.unknown[0].key]));
+    await two;
+    say([bridge.pending, bridge.unknown.map(({{ event }}) => event), asked.map(({{ events }}) => events)]);
+    """
+    assert heard(CLOCK + body) == [
+        ["OutcomeUnknown", "unknown-outcome", True],
+        [0, ["sent"], [["sent"], [], ["not sent"]]],
+    ]
+
+
+def test_an_event_that_was_never_sent_waits_for_any_time_and_is_sent_once():
+    body = """
+    new MeshBridge({ ...kept, delay: 60_000 }).log("ann", "old");
+    shift = 100 * hour;
+    const bridge = new MeshBridge(kept);
+    await bridge.flush(); await bridge.flush();
+    say([asked.map(({ events }) => events), bridge.unknown, storage.length]);
+    """
+    assert heard(CLOCK + body) == [[[["old"]], [], 0]]
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_what_is_logged_while_the_gateway_is_away_does_not_count_as_sent(online):
+    body = f"""
+    Object.defineProperty(globalThis, "navigator", {{ value: {{ onLine: {json.dumps(online)} }} }});
+    answer = () => refused(503);
+    const bridge = new MeshBridge({{ ...kept, token: "t" }});
+    if (navigator.onLine) bridge.log("ann", "first").catch(() => {{}});
+    await after(50);
+    bridge.log("ann", "second").catch(() => {{}});
+    await after(200); fire("pagehide"); await after(20);
+    say(asked.length > 2 && asked.slice(1).every(({{ events }}) => !events.length));
+    bridge.close(); answer = written; shift = 25 * hour;
+    const next = new MeshBridge(kept);
+    await next.flush(); await next.flush();
+    say([next.unknown.map(({{ event }}) => event), asked.flatMap(({{ events }}) => events).at(-1), storage.length]);
+    """
+    first = ["first"] if online else []
+    assert heard(CLOCK + body) == [True, [first, "second", len(first)]]
+
+
+def test_the_last_chance_of_an_event_in_memory_is_taken():
+    body = """
+    answer = () => refused(503);
+    const bridge = new MeshBridge({ ...quick, token: "t", pause: 60_000 });
+    bridge.log("ann", 1);
+    await after(50); fire("pagehide"); await after(20);
+    say(asked.map(({ events }) => events));
+    """
+    assert heard(body) == [[[1], [1]]]
+
+
+def test_what_is_unknown_counts_among_what_may_wait():
+    body = """
+    answer = () => { throw new TypeError("gone"); };
+    const bridge = new MeshBridge({ ...kept, limit: 1, pause: 60_000 });
+    const one = bridge.log("ann", 1);
+    await after(50); shift = 25 * hour; say(bridge.unknown.length);
+    await one.catch(() => {});
+    say(await bridge.log("ann", 2).catch(({ message }) => message));
+    """
+    assert heard(CLOCK + body) == [1, "1 events wait to be written"]
+
+
+def test_what_is_too_large_for_a_beacon_does_not_count_as_sent():
+    body = """
+    const left = new MeshBridge({ ...kept, token: "t", delay: 60_000 });
+    left.log("ann", "x".repeat(70_000)).catch(() => {});
+    fire("pagehide"); await after(10);
+    left.close();
+    shift = 25 * hour;
+    await new MeshBridge(kept).flush();
+    say(asked.map(({ events }) => events[0].length));
+    """
+    assert heard(CLOCK + body) == [[70_000]]
+
+
+def test_two_pages_over_one_storage_lose_and_double_nothing(start):
+    gate = start()
+    body = """
+    const storage = new Storage();
+    const kept = { ...quick, storage, batch: 7 };
+    const log = (bridge, page, from) => Array.from({ length: 30 }, (_, at) => bridge.log("ann", [page, from + at]));
+    const one = new MeshBridge({ ...kept, delay: 60_000 });
+    const all = log(one, "one", 0);
+    const two = new MeshBridge(kept);
+    say(two.pending);
+    all.push(...log(two, "two", 0), ...log(one, "one", 30));
+    await Promise.all([one.flush(), two.flush()]);
+    say((await Promise.all(all)).length);
+    say([one.pending, two.pending, storage.length]);
+    process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert [node.hear() for _ in range(3)] == [30, 90, [0, 0, 0]]
+    events = gate.events("ann")
+    assert [at for page, at in events if page == "one"] == list(range(60))
+    assert [at for page, at in events if page == "two"] == list(range(30))
+
+
+@pytest.mark.parametrize("hours", [22, 25])
+def test_a_page_that_slept_while_another_sent_its_event_doubles_nothing(hours):
+    body = f"""
+    const asleep = new MeshBridge({{ ...kept, delay: 60_000 }});
+    const one = asleep.log("ann", 1), two = asleep.log("ann", 2);
+    storage.removeItem([...storage.items.keys()][1]);
+    await new MeshBridge(kept).flush();
+    say([asked.map(({{ events }}) => events), storage.length]);
+    shift = {hours} * hour;
+    await asleep.flush();
+    for (const event of [one, two]) say(await event.then(() => "written", ({{ code }}) => code));
+    say([asked.length, asleep.unknown.map(({{ sent }}) => Math.round((Date.now() - sent) / hour))]);
+    """
+    end = ["written", "written", [2, []]] if hours < 23 else ["unknown-outcome", "unknown-outcome", [1, [25, 25]]]
+    assert heard(CLOCK + body) == [[[[1]], 0], *end]
+
+
+def test_what_one_page_sent_in_vain_the_other_does_not_send_a_day_later():
+    body = """
+    answer = () => { throw new TypeError("gone"); };
+    const one = new MeshBridge({ ...kept, delay: 60_000 });
+    const first = one.log("ann", 1);
+    const two = new MeshBridge({ ...kept, pause: 60_000, longest: 60_000 });
+    await two.flush();
+    answer = written; shift = 25 * hour;
+    await one.flush();
+    say(await first.catch(({ code }) => code));
+    say([asked.flatMap(({ events }) => events), one.unknown.length, two.unknown.length]);
+    one.forget(one.unknown[0].key); two.forget(two.unknown[0].key);
+    say([storage.length, new MeshBridge(kept).unknown.length]);
+    """
+    assert heard(CLOCK + body) == ["unknown-outcome", [[1], 1, 1], [0, 0]]
+
+
+def test_nothing_is_sent_until_there_is_a_token():
+    body = """
+    let token = null, reasons = 0;
+    const bridge = new MeshBridge({ ...quick, pause: 60_000, longest: 60_000,
+                                    token: () => token, onRetry: () => { reasons += 1; } });
+    const one = bridge.log("ann", 1);
+    await after(50);
+    fire("pagehide");
+    say([asked.length, reasons, bridge.pending]);
+    token = "secret"; bridge.flush(); await one;
+    say(asked.map(({ headers }) => headers.Authorization));
+    """
+    assert heard(body) == [[0, 1, 1], ["Bearer secret", "Bearer secret"]]
+
+
+def test_a_page_that_is_left_takes_the_last_token_when_the_next_needs_time():
+    body = """
+    const bridge = new MeshBridge({ ...quick, delay: 100, token: async () => "secret" });
+    bridge.log("ann", 1);
+    fire("pagehide");
+    say(asked.length);
+    await bridge.flush();
+    const two = bridge.log("ann", 2);
+    fire("pagehide"); await after(10);
+    say(asked.map(({ headers }) => headers.Authorization));
+    await two;
+    """
+    assert heard(body) == [0, ["Bearer secret", "Bearer secret"]]
+
+
+def test_closing_leaves_no_promise_open_and_hears_out_the_request_under_way():
+    body = """
+    const storage = new Storage();
+    const bridge = new MeshBridge({ ...quick, storage, batch: 1 });
+    answer = async (lines) => { await after(100); return written(lines); };
+    const tried = [1, 2].map((at) => bridge.log("ann", at));
+    await after(50);
+    const told = ({ status, reason }) => [status, reason?.name, reason?.code, reason?.message.split("; ")[1]];
+    const [, ...outcomes] = await Promise.all([bridge.close(), ...tried.map(async (one) => (
+      told((await Promise.allSettled([one]))[0])))]);
+    say(outcomes);
+    say([storage.length, await bridge.log("ann", 3).catch((error) => error.message)]);
+    say((await new MeshBridge({ ...quick, storage }).flush()) ?? asked.map(({ events }) => events));
+    """
+    assert heard(body) == [
+        [
+            ["fulfilled", None, None, None],
+            ["rejected", "OutcomeUnknown", "closed", "the event waits in the storage for the next bridge"],
+        ],
+        [1, "the bridge is closed"],
+        [[1], [2]],
+    ]
+
+
+def test_new_settings_leave_no_promise_open():
+    body = """
+    configure({ ...quick, delay: 60_000 });
+    const one = logEventToWal("ann", 1);
+    configure(quick);
+    say(await one.catch(({ code, message }) => [code, message.split("; ")[1]]));
+    say((await logEventToWal("ann", 2)).seq);
+    """
+    assert heard(body) == [["closed", "the event was in memory only"], 1]
+
+
+@pytest.mark.parametrize(
+    "getter",
+    ["() => new Proxy({}, {})", "deny", "() => new Denied()", "() => new Kept()"],
+    ids=["of node without a file", "hidden", "denied", "read-only"],
+)
+def test_a_storage_that_does_not_work_is_done_without(gate, getter):
+    body = f"""
+    const deny = () => {{ throw new DOMException("no", "SecurityError"); }};
+    class Denied {{ get length() {{ deny(); }} }}
+    for (const name of ["key", "getItem", "setItem", "removeItem"]) Denied.prototype[name] = deny;
+    class Kept extends Storage {{ removeItem() {{ deny(); }} }}
+    Object.defineProperty(globalThis, "localStorage", {{ get: {getter} }});
+    const bridge = new MeshBridge(quick);
+    say((await Promise.all([bridge.log("bare", 1), bridge.log("bare", 2)])).length);
+    say(bridge.pending); process.exit(0);
+    """
+    with Node(gate.url, body) as node:
+        assert (node.hear(), node.hear()) == (2, 0)
+
+
 def test_more_than_may_wait_is_rejected_at_once():
     body = """
     const bridge = new MeshBridge({ ...quick, limit: 2 });
@@ -226,7 +609,7 @@ def test_the_module_says_what_its_types_declare():
     body = "import * as all from %s; console.log(JSON.stringify(Object.keys(all).sort()))" % json.dumps(BRIDGE.as_uri())
     run = subprocess.run([NODE, "--input-type=module", "-e", body], capture_output=True, check=True)
     names = json.loads(run.stdout)
-    assert names == ["EventRefused", "MeshBridge", "configure", "logEventToWal"]
+    assert names == ["EventRefused", "MeshBridge", "OutcomeUnknown", "configure", "logEventToWal"]
     assert all(f" {name}" in types for name in names)
 
 
