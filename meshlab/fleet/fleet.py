@@ -265,41 +265,57 @@ class _Work:
             yield self._joined(uid, tasks) if uid else tasks
 
     def _joined(self, uid: str, tasks: list[Task]) -> list[Task]:
-        whole = task_of([Unit(uid), *(task.units[0] for task in tasks)], self.folder.identity)
-        if self.folder.done(whole.id, [name for name in self.job.tables if name != EVENTS]) is not None:
+        try:
+            tasks, reading = self._read_again(tasks)
+            whole = self._whole(uid, tasks)
+            if self.folder.done(whole.id, [name for name in self.job.tables if name != EVENTS]) is None:
+                assert self.job.join is not None
+                figures, tables = self.job.join(uid, reading, self.options)
+                self.folder.keep(whole.id, Answer([{"uid": uid, "ok": True, **figures}], [], dict(tables)))
+        except _Failed as failed:
+            row = failed.row
+        except Exception as error:
+            row = error_row(uid, error)
+        else:
             return [*tasks, whole]
-        bad = next((row for task in tasks for row in read_told(self.folder.path, task.id).rows), None)
-        if bad is None:
-            try:
-                tasks, reading = self._read_again(tasks)
-            except MeshlabError as error:
-                bad = error_row(uid, error)
-        if bad is not None:
-            self.folder.keep(whole.id, Answer([bad], [], {}))
-            return [whole]
-        assert self.job.join is not None
-        figures, tables = self.job.join(uid, reading, self.options)
-        self.folder.keep(whole.id, Answer([{"uid": uid, "ok": True, **figures}], [], dict(tables)))
-        return [*tasks, whole]
+        whole = self._whole(uid, tasks)
+        self.folder.keep(whole.id, Answer([row], [], {}))
+        return [whole]
 
-    def _read_again(self, tasks: list[Task]) -> tuple[list[Task], Reading]:
-        """The pieces joined; those read from a wrong start once more from the right one."""
+    def _whole(self, uid: str, tasks: Sequence[Task]) -> Task:
+        """What the pieces of a user come to; named by all of them, as they were read in the end."""
+        return task_of([Unit(uid), *(task.units[0] for task in tasks)], self.folder.identity)
+
+    def _read_again(self, tasks: Sequence[Task]) -> tuple[list[Task], Reading]:
+        """The pieces joined; those read from a wrong start once more from the right one, unless an earlier run did."""
         tasks = list(tasks)
-        readings = [read_told(self.folder.path, task.id).readings[0] for task in tasks]
+        readings = [self._reading(task) for task in tasks]
         while True:
             try:
                 return tasks, joined(readings)
             except WrongGuess as wrong:
                 place = wrong.place
                 unit = tasks[place].units[0]._replace(start=wrong.start)
-                tasks[place] = task_of([unit], self.folder.identity)
+            tasks[place] = task_of([unit], self.folder.identity)
+            if self.folder.done(tasks[place].id, self.job.tables) is None:
                 ((_, answer),) = self._answers([tasks[place]])
                 self._keep(tasks[place], answer)
-                if isinstance(answer, Lost):
-                    raise answer from None
-                if answer.rows:
-                    raise MeshlabError(answer.rows[0]["message"], hint=answer.rows[0]["hint"]) from None
-                readings[place] = answer.readings[0]
+            readings[place] = self._reading(tasks[place])
+
+    def _reading(self, task: Task) -> Reading:
+        """What was read of a piece.  Raises ``_Failed``."""
+        told = read_told(self.folder.path, task.id)
+        for row in told.rows:
+            raise _Failed(row)
+        return told.readings[0]
+
+
+class _Failed(Exception):
+    """A piece that could not be read, and the row that says why."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        super().__init__(row["message"])
+        self.row = row
 
 
 def _listed(users: Iterable[str] | str) -> list[str]:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -244,8 +245,9 @@ def _needed(image: Image, unit: Unit, reads: str) -> list[Part]:
         return [part for part in whole(image) if not part.name.startswith(f"{LAYERS}/")]
     read = {piece.segment for piece in unit.pieces}
     parts = [part for part in whole(image) if part.file.day in read]
-    if unit.start is None and unit.before:
-        parts.append(_end_of(image.segments[unit.before[-1].segment]))
+    if unit.start is None:
+        before = (image.segments[piece.segment] for piece in reversed(unit.before))
+        parts += [_end_of(file) for file in islice((file for file in before if file.blocks), 1)]
     return parts
 
 
