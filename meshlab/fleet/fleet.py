@@ -46,6 +46,7 @@ from meshlab.fleet.place import ALL, InBucket, Place, place_of
 from meshlab.fleet.run import OUTCOME, Course, Run
 from meshlab.fleet.task import SPLIT, Assignment, Task, Unit, task_of, tasks_of
 from meshlab.fleet.work import Answer, carry_out, error_row
+from meshlab.remote.remote import Remote
 from meshlab.tables.load import Moment, micros
 from meshlab.wal.paths import check_uid
 
@@ -142,13 +143,16 @@ class Fleet:
 
         Of a fleet over a directory, ``remote`` is the bucket, and the originals are
         compared with.  Without originals a user with no checkpoint is ``inconclusive``.
+        How a proof went is in ``outcome``; ``ok`` says only that there is one.  A proof is
+        of the bucket as it is now, so with ``out`` none is skipped.
         """
         if isinstance(self.place, InBucket) is (remote is not None):
             raise MeshlabError(
                 "a proof is of users in a bucket" if remote is None else "this fleet is over a bucket already",
                 hint="name the bucket: prove(remote='s3://BUCKET/PREFIX')" if remote is None else "leave out remote",
             )
-        return self._run(PROVE, users, {} if remote is None else {"remote": remote}, out)
+        options = {} if remote is None else {"remote": remote, "mark": Remote(self.place.name, remote).mark()}
+        return self._run(PROVE, users, options, out)
 
     def checkpoint(
         self,
@@ -227,7 +231,7 @@ class _Work:
         became = {task.id: [task] for task in plan}
         todo = []
         for task in plan:
-            if not self.job.writes and self.folder.done(task.id, self.job.tables) is not None:
+            if self.job.resumes and self.folder.done(task.id, self.job.tables) is not None:
                 self.skipped += 1
                 bar.update(task.nbytes)
             else:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from meshlab.errors import MeshlabError, NotFound
+from meshlab.errors import MeshlabError, NotFound, StorageError, storage_errors
 from meshlab.fleet.task import Unit, Weighed
 from meshlab.remote.image import BLOCK, IMAGES, Image, StoredFile, parse_image_key
 from meshlab.remote.line import NONE, get_manifest, images_in
 from meshlab.remote.patience import PatientBucket
 from meshlab.remote.pull import Part, Puller, whole
 from meshlab.remote.remote import open_bucket
+from meshlab.remote.scratch import scratch_folder
 from meshlab.remote.transfer import Lanes, in_turn
 from meshlab.remote.windows import choose_head
 from meshlab.snapshot.manifest import LAYERS, Manifest
@@ -32,6 +35,9 @@ from meshlab.wal.chain import ORIGIN
 from meshlab.wal.files import Files
 from meshlab.wal.paths import SNAPSHOT, existing_user, segment_day, segment_days, segment_size, user_ids
 from meshlab.wal.verify import Gone, last_gone
+
+USER = "user"
+"""Where a copy stands in scratch."""
 
 LOG, VERIFIED, ALL = "log", "verified", "all"
 """What a job reads of a user: the log in log order, segment by segment, or the layers as well."""
@@ -118,11 +124,27 @@ class InBucket(NamedTuple):
         if unit.images is None or not unit.images.keys:
             raise NotFound(f"user {unit.uid!r} is not in {self.url}", hint="'meshlab sync status' lists the users")
         head = unit.head or choose_head(bucket, unit.uid, None, unit.images)[0]
-        with tempfile.TemporaryDirectory(prefix="meshlab-", dir=self.scratch or None) as folder, Lanes() as lanes:
-            root = Path(folder) / unit.uid
-            puller = Puller(bucket, Path(folder), lanes, files=PASSING)
+        with scratch_folder(self.workshop()) as folder, Lanes() as lanes:
+            root = folder / USER / unit.uid
+            root.parent.mkdir()
+            puller = Puller(bucket, folder, lanes, files=PASSING)
             puller.restore(root, _needed(head.image, unit, reads))
             yield root
+
+    def workshop(self) -> Path:
+        """Where copies of users are made, and those that killed workers left are deleted.  Raises ``StorageError``."""
+        return Path(self.scratch) if self.scratch else _own_folder()
+
+
+def _own_folder() -> Path:
+    """A folder among those for temporary files, of whoever runs this process and of nobody else."""
+    path = Path(tempfile.gettempdir()) / f"meshlab-{os.getuid()}"
+    with storage_errors("make", path):
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise StorageError(f"others may write to {path}", hint="name a folder for scratch")
+    return path
 
 
 Place = Local | InBucket

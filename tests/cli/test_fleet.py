@@ -130,6 +130,18 @@ def test_a_store_in_a_bucket_is_read_from_there(meshlab, store, tmp_path):
     assert [{**user, "seconds": 0} for user in one["users"]] == [{**user, "seconds": 0} for user in two["users"]]
 
 
+def test_a_proof_that_failed_is_exit_code_1_for_several_workers_too(meshlab, store, tmp_path):
+    (tmp_path / "bucket").mkdir()
+    url = f"file://{tmp_path}/bucket"
+    library.open(store).remote(url).push(progress=False)
+    block = next(path for path in (tmp_path / "bucket" / "data" / "bela").rglob("*") if path.is_file())
+    block.write_bytes(block.read_bytes()[:-1])
+    for jobs in (1, 2):
+        result = meshlab("--store", store, "sync", "prove", "--remote", url, "--jobs", jobs, "--format", "json")
+        outcomes = [user["outcome"] for user in json.loads(result.stdout)["users"]]
+        assert (result.exit_code, outcomes) == (1, ["proved", "failed", "proved"]), jobs
+
+
 def test_who_names_no_scheduler_is_told(meshlab, store):
     result = meshlab("--store", store, "verify", "--jobs", "2", "--dask", "tcp://127.0.0.1:1")
     assert result.exit_code == 1 and "exclude each other" in result.stderr
