@@ -223,6 +223,7 @@ class _Work:
                 overhead=self.job.overhead + (_SECONDS_A_PULL if pull else 0),
                 identity=self.folder.identity,
                 split=self.fleet.split,
+                alone=self.job.writes,
             )
         )
 
