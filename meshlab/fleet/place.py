@@ -21,14 +21,14 @@ from typing import NamedTuple
 from meshlab.errors import MeshlabError, NotFound, StorageError, storage_errors
 from meshlab.fleet.task import Unit, Weighed
 from meshlab.remote.image import BLOCK, IMAGES, Image, StoredFile, parse_image_key
-from meshlab.remote.line import NONE, get_manifest, images_in
+from meshlab.remote.line import NONE, get_manifest, images_in, list_images
 from meshlab.remote.patience import PatientBucket
 from meshlab.remote.pull import Part, Puller, whole
 from meshlab.remote.remote import open_bucket
 from meshlab.remote.scratch import scratch_folder
 from meshlab.remote.transfer import Lanes, in_turn
 from meshlab.remote.windows import choose_head
-from meshlab.snapshot.manifest import LAYERS, Manifest
+from meshlab.snapshot.manifest import HISTORY, LAYERS, Manifest
 from meshlab.tables.load import Piece
 from meshlab.timeline import deleted_segments, log_of
 from meshlab.wal.chain import ORIGIN
@@ -60,7 +60,7 @@ class Local(NamedTuple):
     def weigh(self, uids: Sequence[str] | None, reads: str, split: int) -> Iterator[Weighed]:
         """The users with their sizes; large ones with the pieces of their logs, where the job may cut them."""
         for uid in self.users() if uids is None else uids:
-            user = _weigh_folder(Path(self.path), uid)
+            user = _weigh_folder(Path(self.path), uid, reads)
             if reads != ALL and user.nbytes > split:
                 user = _with_pieces(user, Path(self.path) / uid, reads)
             yield user
@@ -93,8 +93,8 @@ class InBucket(NamedTuple):
         return False
 
     def users(self) -> list[str]:
-        """The uids, sorted."""
-        return [user.uid for user in self.weigh(None, ALL, 0)]
+        """The uids, sorted; by the names of their images."""
+        return sorted(list_images(bucket_of(self.url)))
 
     def weigh(self, uids: Sequence[str] | None, reads: str, split: int) -> Iterator[Weighed]:
         """As for a directory, from one listing; sizes are those of images that may be of large users."""
@@ -162,18 +162,22 @@ def place_of(where: str | os.PathLike[str], scratch: str | os.PathLike[str] | No
 # Directories
 
 
-def _weigh_folder(store: Path, uid: str) -> Weighed:
+def _weigh_folder(store: Path, uid: str, reads: str) -> Weighed:
     """A user by names, sizes and times of files; one who cannot be looked at is for the worker to tell of."""
+    root = store / uid
     try:
-        with os.scandir(store / uid) as entries:
-            files = sorted(
-                (entry.name, (status := entry.stat()).st_size, status.st_mtime_ns)
-                for entry in entries
-                if segment_day(entry.name) or entry.name == SNAPSHOT
-            )
+        files = _files(root, lambda name: bool(segment_day(name)) or name == SNAPSHOT)
+        behind = [_files(root / name) for name in (HISTORY, LAYERS) if reads == ALL and (root / name).exists()]
     except OSError:
-        return Weighed(uid)
-    return Weighed(uid, sum(size for name, size, _ in files if name != SNAPSHOT), _digest(files))
+        return Weighed(uid, mark=secrets.token_hex(8))
+    return Weighed(uid, sum(size for name, size, _ in files if name != SNAPSHOT), _digest((files, behind)))
+
+
+def _files(folder: Path, wanted: Callable[[str], bool] = bool) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of files in a folder, sorted."""
+    with os.scandir(folder) as entries:
+        some = ((entry.name, entry.stat()) for entry in entries if wanted(entry.name))
+        return sorted((name, status.st_size, status.st_mtime_ns) for name, status in some)
 
 
 def _with_pieces(user: Weighed, root: Path, reads: str) -> Weighed:
