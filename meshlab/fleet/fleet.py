@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -67,8 +68,8 @@ class Fleet:
     than ``split`` bytes are verified and loaded in pieces, by several workers.
 
     Every job returns a ``Run`` with one row per user; what goes wrong with a user is in
-    its row.  With ``out`` partitions stay in that folder, and the same job over the same
-    users skips those that are there.
+    its row.  With ``out`` partitions stay in that folder, which one run uses at a time, and
+    the same job over the same users skips those that are there.
     """
 
     def __init__(
@@ -183,8 +184,8 @@ class Fleet:
                 hint="run it on the store itself; 'sync push' brings the result into the bucket",
             )
         uids = None if users is None else _listed(users)
-        folder = Folder(out, {"job": job.name, "options": dict(options), "place": self.place.name})
-        with Crew(self._executor) as crew:
+        told = {"job": job.name, "options": dict(options), "place": self.place.name, "users": _named(uids)}
+        with Folder(out, told) as folder, Crew(self._executor) as crew:
             return _Work(self, job, options, folder, crew).go(uids, kind)
 
     def __repr__(self) -> str:
@@ -326,6 +327,13 @@ class _Failed(Exception):
 def _listed(users: Iterable[str] | str) -> list[str]:
     uids = [users] if isinstance(users, str) else list(dict.fromkeys(users))
     return [check_uid(uid) for uid in uids]
+
+
+def _named(uids: Sequence[str] | None) -> str:
+    """The users of a run, in short."""
+    if uids is None:
+        return "all"
+    return f"{len(uids):,}, {hashlib.sha256(repr(sorted(uids)).encode()).hexdigest()[:16]}"
 
 
 def _sorted(names: Iterable[str] | str | None, *, keep: bool = False) -> list[str] | None:
