@@ -61,9 +61,9 @@ def test_damage_is_exit_code_2_for_several_workers_too(meshlab, store):
     assert meshlab("--store", store, "growth", "--jobs", "2").exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["verify", "growth"])
+@pytest.mark.parametrize("command", [["verify"], ["growth"], ["growth", "--by", "id"], ["growth", "--by", "field"]])
 def test_a_bad_user_is_told_and_the_others_are_done(meshlab, bad, command):
-    result = meshlab("--store", bad, command, "--jobs", "2", "--format", "json")
+    result = meshlab("--store", bad, *command, "--jobs", "2", "--format", "json")
     assert result.exit_code == 1
     assert "meshlab: error: bad: " in result.stderr and "hint: " in result.stderr
     assert json.loads(result.stdout)
