@@ -163,7 +163,7 @@ def test_an_empty_segment_in_a_bucket_tells_nothing_and_stops_nobody(tmp_path):
     store = made(tmp_path / "odd", empty)
     (tmp_path / "bucket").mkdir()
     store.remote(f"file://{tmp_path}/bucket").push(progress=False)
-    there = Fleet(f"file://{tmp_path}/bucket", 1, split=0, scratch=tmp_path / "scratch", progress=False).verify()
+    there = Fleet(f"file://{tmp_path}/bucket", 1, split=0, scratch=tmp_path, progress=False).verify()
     here = Fleet(store.path, 1, split=0, progress=False).verify()
     assert there.failed.to_pylist() == [] and there.course.tasks == here.course.tasks > 3
     assert there.to_arrow().equals(here.to_arrow()) and there.table("segments").equals(here.table("segments"))

@@ -3,15 +3,16 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 
 import meshlab
 from meshlab.errors import StorageError
-from meshlab.fleet import place
 from meshlab.fleet.fleet import Fleet
 from meshlab.fleet.place import InBucket, bucket_of
 from meshlab.remote.bucket import FolderBucket
+from meshlab.remote.scratch import scratch_folder
 from meshlab.testing import build_store
 
 UIDS = ["ada", "bela", "chiara"]
@@ -36,7 +37,7 @@ def url(pushed, tmp_path):
 
 def spoil(url, uid):
     """Take the last byte of some block of a user."""
-    block = next(path for path in place.Path(url.removeprefix("file://"), "data", uid).rglob("*") if path.is_file())
+    block = next(path for path in Path(url.removeprefix("file://"), "data", uid).rglob("*") if path.is_file())
     block.write_bytes(block.read_bytes()[:-1])
 
 
@@ -51,7 +52,7 @@ def test_a_proof_is_of_the_bucket_as_it_is_now(pushed, url, tmp_path, here):
         if here:
             run = Fleet(pushed / "store", 1, progress=False).prove(UIDS, remote=url, out=tmp_path / "out")
         else:
-            run = Fleet(url, 1, scratch=tmp_path / "scratch", progress=False).prove(UIDS, out=tmp_path / "out")
+            run = Fleet(url, 1, scratch=tmp_path, progress=False).prove(UIDS, out=tmp_path / "out")
         return [row["outcome"] for row in run.to_pylist()]
 
     well = "proved" if here else "inconclusive"  # without the originals there is nothing to compare with
@@ -69,7 +70,7 @@ def test_proofs_share_a_client_and_one_listing(pushed, url, tmp_path, monkeypatc
             made.append(folder)
 
     monkeypatch.setattr("meshlab.remote.remote.FolderBucket", Counted)
-    fleet = Fleet(url, 1, scratch=tmp_path / "scratch", progress=False)
+    fleet = Fleet(url, 1, scratch=tmp_path, progress=False)
     assert len(made) == 1  # which looks at the address
     assert fleet.prove().to_arrow()["lists"].to_pylist() == [0, 0, 0] and len(made) == 2
     beside = Fleet(pushed / "store", 1, progress=False).prove(UIDS, remote=url)
@@ -77,7 +78,7 @@ def test_proofs_share_a_client_and_one_listing(pushed, url, tmp_path, monkeypatc
 
 
 def test_copies_that_a_killed_worker_left_go(url, tmp_path):
-    with place.scratch_folder(tmp_path / "scratch") as folder:
+    with scratch_folder(tmp_path / "scratch") as folder:
         left = folder.with_name("left")
         shutil.copytree(folder, left)
         (left / "copy").write_text("of a user")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.compute as pc
@@ -10,7 +11,7 @@ import pytest
 
 import meshlab
 from meshlab.errors import MeshlabError, NotFound, StorageError
-from meshlab.fleet import attribution, folder, work
+from meshlab.fleet import attribution, folder, task, work
 from meshlab.fleet import fleet as front
 from meshlab.fleet.fleet import Fleet
 from meshlab.fleet.folder import SUMMARY, Folder, told_path
@@ -92,6 +93,7 @@ def test_what_a_failing_user_had_in_the_events_goes(sound, tmp_path, monkeypatch
     broken_job = job._replace(of_user=lambda call: broken(call.uid, job.of_pieces(call), call.options), join=broken)
     monkeypatch.setitem(work.JOBS, "load", broken_job)
     monkeypatch.setattr(front, "LOAD", broken_job)
+    monkeypatch.setattr(front, "can_be_cut", lambda job, options: True)
     for users, split in ((["ada"], 1 << 30), (["ada"], 1), (["bela", "user-0030", "user-0031"], 1 << 30)):
         run = Fleet(sound, 1, split=split, progress=False).load(users)
         left = set(run.table("events")["uid"].to_pylist())
@@ -235,9 +237,8 @@ def test_threads_of_an_executor_will_do(sound):
     assert run.to_arrow().equals(here(sound).growth().to_arrow())
 
 
-def test_checkpoint_and_vacuum_work_on_the_store_itself(sound, tmp_path):
-    import shutil
-
+def test_checkpoint_and_vacuum_work_on_the_store_itself(sound, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "WORTH", 10.0)
     copy = tmp_path / "copy"
     for uid in ("ada", "user-0030"):
         shutil.copytree(sound / uid, copy / uid)
