@@ -34,6 +34,7 @@ class Assumptions:
     events: int = 20
     proved_every_days: int = 30
     verified_every_days: int = 7
+    retained_every_days: int = 30
     busy: float = 0.5
     cores_a_machine: int = 2
 
@@ -105,10 +106,10 @@ def measure(sample: int = SAMPLE) -> dict[str, float]:
         for job in ("verify", "stats", "growth", "state"):
             found[job] = _seconds(getattr(fleet, job))
         began = time.process_time()
-        proofs = remote.prove(progress=False)
+        proofs = fleet.prove(remote=(folder / "bucket").as_uri()).to_pylist()
         found["prove"] = time.process_time() - began
-        assert {user.outcome for user in proofs.users} == {"proved"}
-        found["prove_gets"], found["prove_puts"] = proofs.traffic.gets, proofs.traffic.lists
+        assert {row["outcome"] for row in proofs} == {"proved"}
+        found["prove_gets"], found["prove_puts"] = (sum(row[name] for row in proofs) for name in ("gets", "lists"))
         return {name: value / sample for name, value in found.items()}
 
 
@@ -154,6 +155,27 @@ def daily_work(figures: dict[str, float], of: Assumptions) -> dict[str, tuple[fl
     return {name: (count, count * figures[name]) for name, count in users.items()}
 
 
+RETAIN_LISTS = 2
+"""Requests of ``sync retain`` for a user, and a GET for each image, of which every visit left one."""
+
+
+def daily_requests(figures: dict[str, float], of: Assumptions) -> tuple[float, float]:
+    """PUT and LIST, and GET, of pushes and proofs a day."""
+    work = daily_work(figures, of)
+    pushed, proved = work["push"][0], work["prove"][0]
+    puts = pushed * figures["push_puts"] + proved * figures["prove_puts"]
+    return puts, pushed * figures["push_gets"] + proved * figures["prove_gets"]
+
+
+def spared(of: Assumptions) -> float:
+    """The part of the pushes that goes when users are pushed every second day: that of who comes on both.
+
+    >>> round(spared(Assumptions(active=0.1)), 3), spared(Assumptions(active=1.0))
+    (0.05, 0.5)
+    """
+    return 1 - (1 - (1 - of.active) ** 2) / (2 * of.active)
+
+
 def machines(seconds: float, of: Assumptions) -> int:
     """How many are needed for so much work a day."""
     return math.ceil(seconds / DAY / of.busy / of.cores_a_machine)
@@ -162,17 +184,16 @@ def machines(seconds: float, of: Assumptions) -> int:
 def monthly_cost(figures: dict[str, float], of: Assumptions, prices: Prices) -> dict[str, float]:
     """US dollars a month."""
     work = daily_work(figures, of)
-    listings = 2 * of.users / 1000  # of all images, for the daily push and the proofs
-    pushed, proved = work["push"][0], work["prove"][0]
-    puts = MONTH_DAYS * (pushed * figures["push_puts"] + proved * figures["prove_puts"] + listings)
-    gets = MONTH_DAYS * (pushed * figures["push_gets"] + proved * figures["prove_gets"])
+    puts, gets = daily_requests(figures, of)
+    retained = MONTH_DAYS * of.users / of.retained_every_days
     count = machines(sum(seconds for _, seconds in work.values()), of)
     return {
         "machines": count * MONTH_HOURS * prices.machine_hour,
         "disks": of.users * figures["disk_bytes"] / GB * prices.disk_gb_month,
         "bucket, bytes": of.users * figures["bucket_bytes"] / GB * prices.storage_gb_month,
-        "bucket, PUT and LIST": puts / 1000 * prices.puts_thousand,
-        "bucket, GET": gets / 1000 * prices.gets_thousand,
+        "bucket, PUT and LIST": MONTH_DAYS * puts / 1000 * prices.puts_thousand,
+        "bucket, GET": MONTH_DAYS * gets / 1000 * prices.gets_thousand,
+        "bucket, retention": retained * (RETAIN_LISTS * prices.puts_thousand + ROUNDS * prices.gets_thousand) / 1000,
     }
 
 
@@ -233,7 +254,7 @@ def page(figures: dict[str, float], of: Assumptions, prices: Prices) -> str:
             ("objects in the bucket", f"{of.users * figures['objects'] / 1e6:,.0f} million"),
             ("bytes in the bucket", f"{of.users * figures['bucket_bytes'] / 1e12:,.2f} TB"),
             ("bytes on disks", f"{of.users * figures['disk_bytes'] / 1e12:,.2f} TB"),
-            ("PUT and LIST requests a day", f"{work['push'][0] * figures['push_puts'] / 1e6:,.1f} million"),
+            ("PUT and LIST requests a day", f"{daily_requests(figures, of)[0] / 1e6:,.1f} million"),
             ("processor time a day", f"{total / 3600:,.0f} hours"),
             ("machines", f"{count}"),
         ],
@@ -257,7 +278,8 @@ def page(figures: dict[str, float], of: Assumptions, prices: Prices) -> str:
     return TEXT.format(
         users=f"{of.users:,}", per_user=per_user, assumed=assumed, priced=priced, stock=stock, daily=daily,
         costs=costs, hours=hours, sample=SAMPLE, rounds=ROUNDS, count=count, left=f"{day[-1][1]:.1f}",
-        fewer=max(1, count // 3), fewer_left=f"{fewer[-1][1]:.1f}",
+        fewer=max(1, count // 3), fewer_left=f"{fewer[-1][1]:.1f}", horizon=f"{ROUNDS / of.active:,.0f}",
+        spared=f"{spared(of):.0%}", active=f"{of.active:.0%}", retain_lists=RETAIN_LISTS,
     )  # fmt: skip
 
 
@@ -273,20 +295,24 @@ TEXT = """\
 
 `store.fleet()` does a job for every user in processes of this machine; `store.fleet(client)` on a Dask cluster (extra
 `fleet`), whose workers must see the store under the same path; `Fleet("s3://BUCKET/PREFIX", client)` reads what
-`sync push` wrote, and each worker restores the users it reads to scratch. On the command line: `--jobs N`,
-`--dask ADDRESS`, and `--store s3://BUCKET/PREFIX`.
+`sync push` wrote, and each worker restores the users it reads to scratch, where the next run deletes what killed
+workers left. On the command line: `--jobs N`, `--dask ADDRESS`, and `--store s3://BUCKET/PREFIX`.
 
 - One bad user is a row with `kind`, `message` and `hint`; the others are done.
-- Small users go together, so that a task is a quarter of a second of work by estimate. A log of more than 128 MiB is
-  verified and loaded by segment; where the pieces meet, the chain is checked, and what was read from a wrong start is
-  read again. Rows may be chosen (`since`, `ops` …) only along a whole log, so such a load is not cut. From a bucket the
-  log of a user with checkpoints is loaded whole, too: its order is known only where it is.
+- Small users go together, so that a task is a quarter of a second of work by estimate; who is as much alone goes alone.
+  A log of more than 128 MiB is verified and loaded by segment, 32 MiB or more at a time; where the pieces meet, the
+  chain is checked, and what was read from a wrong start is read again. Rows may be chosen (`since`, `ops` …) only along
+  a whole log, so such a load is not cut. From a bucket the log of a user with checkpoints is loaded whole, too: its
+  order is known only where it is.
 - With `out=FOLDER` partitions stay: `summary.parquet` has a row per user, `parts/` the tables. The same job in the
   same folder skips what is done, as long as the users look as they did (names, sizes and times of files, or images),
-  and tries those again who failed. Another job, other options or another store are refused.
+  and tries those again who failed. One run uses a folder at a time. Another job, other options, another store and other
+  users (all are others than a list of them) are refused; what another version of meshlab made is made anew.
 - A worker that is killed changes nothing: its task is done again. A user who takes every worker with it is given up,
   alone, and is a row.
-- `checkpoint` and `vacuum` change users, so they run on a local path only, and are never skipped.
+- `checkpoint` and `vacuum` change users, so they run on a local path only, a user to a task, and are never skipped. Nor
+  are proofs, which are of the bucket as it is now.
+- A worker takes as many threads as it has: processes share the cores, a worker of Dask has what it was started with.
 
 ## The plan for {users} users
 
@@ -305,8 +331,9 @@ for S3. `stats` and `growth` of days that are sealed or vacuumed read what stand
 
 {assumed}
 
-`active` is the share of users who come on a day, each with `events` events; every user is proved from the bucket every
-30 days and verified every 7. `busy` is how much of a machine may be used: the rest is for bad days.
+`active` is the share of users who come on a day, each with `events` events, whoever came before. Every user is proved
+from the bucket, verified, and looked at by `sync retain` every so many days. `busy` is how much of a machine may be
+used: the rest is for bad days.
 
 ### Prices
 
@@ -319,14 +346,20 @@ costs nothing, traffic out of it is not in the plan.
 
 {stock}
 
+Objects and bytes are those of users who have come on {rounds} days each, with {active} active {horizon} days after the
+first. They grow with every visit until `vacuum` and `sync retain` take away what no moment within retention needs; how
+far that goes is not in the plan, so for a longer time measure users with a longer past.
+
 {daily}
 
 {costs}
 
 The machines are those for checkpoints, pushes, proofs, verification and growth; the gateway and its disks' speed are
 planned by [gateway.md](gateway.md) and [benchmarks.md](benchmarks.md). PUT requests are most of the price of a bucket
-of small users: a push puts the end of the log, what the checkpoint wrote, and an image. Pushing every second day
-halves it, and doubles what the loss of a disk costs.
+of small users: a push puts the end of the log, what the checkpoint wrote, and an image. Pushing every second day spares
+{spared} of the pushes with {active} active, for few come on both days, and doubles what the loss of a disk costs.
+Retention is {retain_lists} LIST for each user and a GET for each image; what it gets besides to look into snapshots,
+and its DELETE, which cost nothing, are left out.
 
 ## A day, simulated
 
@@ -338,15 +371,17 @@ and counted within the hour; proofs and verification take what is left of the ma
 Hours of work left at the end of the day: {left} with {count} machines, {fewer_left} with {fewer}. What is left of an
 even day is left every day, so the latter would not do.
 
-What the simulation leaves out: retries and slow answers of the store, users of very different size (a large one is a
-task of its own, and is cut), the time to start workers, and that a real day has hours when everybody comes.
+What plan and simulation leave out: processor time of `vacuum` and `sync retain`, retries and slow answers of the
+store, users of very different size (a large one is a task of its own, and is cut), the time to start workers, and that
+a real day has hours when everybody comes.
 
 ## What the one process that asks needs
 
 It lists the users, cuts tasks and writes one row per user, 10,000 rows at a time. Its memory grew from 166 MB for 1,000
-users to 188 MB for 10,000 (growth, two processes; the largest worker took 183 and 184 MB), which is 2.4 kB a user for
-the list of tasks: 24 GB for 10 million, if that went on. So give each of a dozen runs a share of the users
-(`fleet.growth(uids, out=...)`), and join the summaries.
+users to 188 MB for 10,000 (growth of a store in a directory, two processes; the largest worker took 183 and 184 MB),
+which is 2.4 kB a user for the list of tasks: 24 GB for 10 million, if that went on. Of a bucket the names of all images
+are held besides, which was not measured. So give each of a dozen runs a share of the users
+(`fleet.growth(uids, out=...)`), each with a folder of its own, and join the summaries.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import click
 from meshlab.cli.figure import plot_option, write_plot
 from meshlab.cli.findings import say_damage
 from meshlab.cli.jobs import crew, finish_run, fleet, jobs_option, say_failed, workers
-from meshlab.cli.output import Settings, arrow_rows, finish, format_option, say, write_rows
+from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, arrow_rows, finish, flush, format_option, say, write_rows
 from meshlab.cli.units import with_sizes
+from meshlab.errors import MeshlabError
+from meshlab.wal.paths import existing_user
 
 KEYS = ("user", "day", "hour", "op", "dialect", "id", "field")
 SHOWN = 20
@@ -63,9 +66,13 @@ def command(
         raise click.UsageError("--changes and --redundancy exclude each other")
     if by in ONE_BY_ONE and not (changes or redundancy):
         with crew(jobs, dask) as pool:
-            growth = settings.open().growth(uids or None, executor=pool)
+            growth, failed = _one_by_one(settings.open(), uids, pool)
             _show(growth, by, top, plot, fmt, changes=False, redundancy=False)
-        finish(damage=bool(growth.damage))
+        for uid, error in failed.items():
+            say(f"meshlab: error: {uid}: {error.message}")
+            say(f"hint: {error.hint}")
+        flush()
+        raise click.exceptions.Exit(ERROR if failed else DAMAGE if growth.damage else FINE)
     with workers(jobs, dask) as hands:
         ships = fleet(settings, hands)
         if ships is None:
@@ -89,6 +96,52 @@ class _Wasted:
 
 ONE_BY_ONE = ("id", "field")
 """Keys for which many small tables are too large to keep apart."""
+
+
+def _one_by_one(store: Any, uids: tuple[str, ...], pool: Any) -> tuple[Any, dict[str, MeshlabError]]:
+    """What is read of users, and what went wrong with each; with nobody beside, the first error ends the command."""
+    if pool is None:
+        return store.growth(uids or None), {}
+    from meshlab.growth.growth import Growth
+    from meshlab.timeline import log_of
+
+    failed: dict[str, MeshlabError] = {}
+    logs = []
+    for uid in dict.fromkeys(uids or store.users()):
+        try:
+            logs.append(log_of(existing_user(store.path, uid), uid))
+        except MeshlabError as error:
+            failed[uid] = error
+    return Growth(logs, executor=_Sparing(pool, failed)), failed
+
+
+class _Sparing:
+    """The ``map`` of an executor that leaves out users who fail."""
+
+    def __init__(self, pool: Any, failed: dict[str, MeshlabError]) -> None:
+        self.pool, self.failed = pool, failed
+
+    def map(self, work: Callable[[Any], Any], logs: Iterable[Any]) -> Iterator[Any]:
+        """What comes of the users who did not fail, then or before."""
+        left = [log for log in logs if log.uid not in self.failed]
+        for log, found in zip(left, self.pool.map(_Tried(work), left), strict=True):
+            if isinstance(found, MeshlabError):
+                self.failed[log.uid] = found
+            else:
+                yield found
+
+
+class _Tried:
+    """Work whose errors are results."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work = work
+
+    def __call__(self, log: Any) -> Any:
+        try:
+            return self.work(log)
+        except MeshlabError as error:
+            return error
 
 
 def _show(

@@ -1,8 +1,13 @@
-"""Growth of many users: sums that are made partition by partition, so that memory does not grow with the users."""
+"""Growth of many users: sums that are made partition by partition.
+
+By day, hour, op or dialect memory does not grow with the users.  By user, and for
+changes, there are rows for each, which are put one behind another: nobody is in two
+partitions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -56,14 +61,19 @@ class GrowthRun(Run):
     def summed(self, *kept: str) -> pa.Table:
         """The totals by some columns, in ``TOTALS_SCHEMA``; the others are empty."""
         keys = [*kept, "deleted"]
-        held, waiting, rows = _summed(TOTALS_SCHEMA.empty_table(), keys), [], 0
-        for table in self.each("totals"):
-            waiting.append(_summed(table, keys))
-            rows += waiting[-1].num_rows
-            if rows > _HELD:
-                held, waiting, rows = _summed(pa.concat_tables([held, *waiting]), keys), [], 0
-        held = _summed(pa.concat_tables([held, *waiting]), keys)
-        return held.sort_by([(name, "ascending") for name in keys])
+        parts = (_summed(table, keys) for table in self.each("totals"))
+        found = pa.concat_tables([TOTALS_SCHEMA.empty_table(), *parts]) if "uid" in kept else _added_up(parts, keys)
+        return found.sort_by([(name, "ascending") for name in keys])
+
+
+def _added_up(parts: Iterable[pa.Table], keys: Sequence[str]) -> pa.Table:
+    held, waiting, rows = _summed(TOTALS_SCHEMA.empty_table(), keys), list[pa.Table](), 0
+    for part in parts:
+        waiting.append(part)
+        rows += part.num_rows
+        if rows > _HELD:
+            held, waiting, rows = _summed(pa.concat_tables([held, *waiting]), keys), [], 0
+    return _summed(pa.concat_tables([held, *waiting]), keys)
 
 
 def _summed(table: pa.Table, keys: Sequence[str]) -> pa.Table:

@@ -23,6 +23,8 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
+from contextlib import suppress
+from functools import lru_cache
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -54,6 +56,7 @@ class Crew:
     def __init__(self, executor: Any = None) -> None:
         self._given: Executor | None = None
         self.lost = 0
+        self._on_dask = hasattr(executor, "get_executor")
         self._own: Executor | None = None
         if executor is None or isinstance(executor, int):
             self.jobs = cores() if executor is None else int(executor)
@@ -75,6 +78,8 @@ class Crew:
 
         What ``work`` raises is raised here.
         """
+        if self._on_dask:
+            work = _OnDask(work)
         waiting, losses, doubtful = deque(items), Counter[int](), deque[T]()
         flying: dict[Future[R], T] = {}
         try:
@@ -202,6 +207,20 @@ class _Numbered:
         return self.work(item[1])
 
 
+class _OnDask:
+    """Work that takes no more threads than the worker of Dask has that does it."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.work = work
+
+    def __call__(self, item: Any) -> Any:
+        from distributed import get_worker
+
+        with suppress(ValueError):  # the cluster is gone, and a process of our own does it
+            _limit_once(get_worker().state.nthreads, os.getpid())
+        return self.work(item)
+
+
 class _Here(Executor):
     """No process but this one."""
 
@@ -223,6 +242,11 @@ def cores() -> int:
 def _processes(jobs: int) -> ProcessPoolExecutor:
     threads = max(1, cores() // jobs)
     return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=limit_threads, initargs=(threads,))
+
+
+@lru_cache(maxsize=1)
+def _limit_once(threads: int, process: int) -> None:
+    limit_threads(threads)
 
 
 def limit_threads(threads: int) -> None:

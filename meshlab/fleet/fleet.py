@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ from meshlab.fleet.place import ALL, InBucket, Place, place_of
 from meshlab.fleet.run import OUTCOME, Course, Run
 from meshlab.fleet.task import SPLIT, Assignment, Task, Unit, task_of, tasks_of
 from meshlab.fleet.work import Answer, carry_out, error_row
+from meshlab.remote.remote import Remote
 from meshlab.tables.load import Moment, micros
 from meshlab.wal.paths import check_uid
 
@@ -66,8 +68,8 @@ class Fleet:
     than ``split`` bytes are verified and loaded in pieces, by several workers.
 
     Every job returns a ``Run`` with one row per user; what goes wrong with a user is in
-    its row.  With ``out`` partitions stay in that folder, and the same job over the same
-    users skips those that are there.
+    its row.  With ``out`` partitions stay in that folder, which one run uses at a time, and
+    the same job over the same users skips those that are there.
     """
 
     def __init__(
@@ -142,13 +144,16 @@ class Fleet:
 
         Of a fleet over a directory, ``remote`` is the bucket, and the originals are
         compared with.  Without originals a user with no checkpoint is ``inconclusive``.
+        How a proof went is in ``outcome``; ``ok`` says only that there is one.  A proof is
+        of the bucket as it is now, so with ``out`` none is skipped.
         """
         if isinstance(self.place, InBucket) is (remote is not None):
             raise MeshlabError(
                 "a proof is of users in a bucket" if remote is None else "this fleet is over a bucket already",
                 hint="name the bucket: prove(remote='s3://BUCKET/PREFIX')" if remote is None else "leave out remote",
             )
-        return self._run(PROVE, users, {} if remote is None else {"remote": remote}, out)
+        options = {} if remote is None else {"remote": remote, "mark": Remote(self.place.name, remote).mark()}
+        return self._run(PROVE, users, options, out)
 
     def checkpoint(
         self,
@@ -179,8 +184,8 @@ class Fleet:
                 hint="run it on the store itself; 'sync push' brings the result into the bucket",
             )
         uids = None if users is None else _listed(users)
-        folder = Folder(out, {"job": job.name, "options": dict(options), "place": self.place.name})
-        with Crew(self._executor) as crew:
+        told = {"job": job.name, "options": dict(options), "place": self.place.name, "users": _named(uids)}
+        with Folder(out, told) as folder, Crew(self._executor) as crew:
             return _Work(self, job, options, folder, crew).go(uids, kind)
 
     def __repr__(self) -> str:
@@ -219,6 +224,7 @@ class _Work:
                 overhead=self.job.overhead + (_SECONDS_A_PULL if pull else 0),
                 identity=self.folder.identity,
                 split=self.fleet.split,
+                alone=self.job.writes,
             )
         )
 
@@ -227,7 +233,7 @@ class _Work:
         became = {task.id: [task] for task in plan}
         todo = []
         for task in plan:
-            if not self.job.writes and self.folder.done(task.id, self.job.tables) is not None:
+            if self.job.resumes and self.folder.done(task.id, self.job.tables) is not None:
                 self.skipped += 1
                 bar.update(task.nbytes)
             else:
@@ -265,46 +271,69 @@ class _Work:
             yield self._joined(uid, tasks) if uid else tasks
 
     def _joined(self, uid: str, tasks: list[Task]) -> list[Task]:
-        whole = task_of([Unit(uid), *(task.units[0] for task in tasks)], self.folder.identity)
-        if self.folder.done(whole.id, [name for name in self.job.tables if name != EVENTS]) is not None:
+        try:
+            tasks, reading = self._read_again(tasks)
+            whole = self._whole(uid, tasks)
+            if self.folder.done(whole.id, [name for name in self.job.tables if name != EVENTS]) is None:
+                assert self.job.join is not None
+                figures, tables = self.job.join(uid, reading, self.options)
+                self.folder.keep(whole.id, Answer([{"uid": uid, "ok": True, **figures}], [], dict(tables)))
+        except _Failed as failed:
+            row = failed.row
+        except Exception as error:
+            row = error_row(uid, error)
+        else:
             return [*tasks, whole]
-        bad = next((row for task in tasks for row in read_told(self.folder.path, task.id).rows), None)
-        if bad is None:
-            try:
-                tasks, reading = self._read_again(tasks)
-            except MeshlabError as error:
-                bad = error_row(uid, error)
-        if bad is not None:
-            self.folder.keep(whole.id, Answer([bad], [], {}))
-            return [whole]
-        assert self.job.join is not None
-        figures, tables = self.job.join(uid, reading, self.options)
-        self.folder.keep(whole.id, Answer([{"uid": uid, "ok": True, **figures}], [], dict(tables)))
-        return [*tasks, whole]
+        whole = self._whole(uid, tasks)
+        self.folder.keep(whole.id, Answer([row], [], {}))
+        return [whole]
 
-    def _read_again(self, tasks: list[Task]) -> tuple[list[Task], Reading]:
-        """The pieces joined; those read from a wrong start once more from the right one."""
+    def _whole(self, uid: str, tasks: Sequence[Task]) -> Task:
+        """What the pieces of a user come to; named by all of them, as they were read in the end."""
+        return task_of([Unit(uid), *(task.units[0] for task in tasks)], self.folder.identity)
+
+    def _read_again(self, tasks: Sequence[Task]) -> tuple[list[Task], Reading]:
+        """The pieces joined; those read from a wrong start once more from the right one, unless an earlier run did."""
         tasks = list(tasks)
-        readings = [read_told(self.folder.path, task.id).readings[0] for task in tasks]
+        readings = [self._reading(task) for task in tasks]
         while True:
             try:
                 return tasks, joined(readings)
             except WrongGuess as wrong:
                 place = wrong.place
                 unit = tasks[place].units[0]._replace(start=wrong.start)
-                tasks[place] = task_of([unit], self.folder.identity)
+            tasks[place] = task_of([unit], self.folder.identity)
+            if self.folder.done(tasks[place].id, self.job.tables) is None:
                 ((_, answer),) = self._answers([tasks[place]])
                 self._keep(tasks[place], answer)
-                if isinstance(answer, Lost):
-                    raise answer from None
-                if answer.rows:
-                    raise MeshlabError(answer.rows[0]["message"], hint=answer.rows[0]["hint"]) from None
-                readings[place] = answer.readings[0]
+            readings[place] = self._reading(tasks[place])
+
+    def _reading(self, task: Task) -> Reading:
+        """What was read of a piece.  Raises ``_Failed``."""
+        told = read_told(self.folder.path, task.id)
+        for row in told.rows:
+            raise _Failed(row)
+        return told.readings[0]
+
+
+class _Failed(Exception):
+    """A piece that could not be read, and the row that says why."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        super().__init__(row["message"])
+        self.row = row
 
 
 def _listed(users: Iterable[str] | str) -> list[str]:
     uids = [users] if isinstance(users, str) else list(dict.fromkeys(users))
     return [check_uid(uid) for uid in uids]
+
+
+def _named(uids: Sequence[str] | None) -> str:
+    """The users of a run, in short."""
+    if uids is None:
+        return "all"
+    return f"{len(uids):,}, {hashlib.sha256(repr(sorted(uids)).encode()).hexdigest()[:16]}"
 
 
 def _sorted(names: Iterable[str] | str | None, *, keep: bool = False) -> list[str] | None:

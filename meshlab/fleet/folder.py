@@ -1,6 +1,6 @@
 """The folder of a run: partitions that are whole or not there, and what they belong to.
 
-    job.json                 the job, its options, and where the users are
+    job.json                 the job, its options, where the users are and which; locked by the run that uses it
     parts/<task>.<table>.parquet   the tables of a task
     parts/<task>.told        rows of the summary, and the sizes of the tables: the commit point
     summary.parquet          one row per user, written at the end
@@ -11,6 +11,7 @@ in the same folder skips exactly those tasks whose input is what it was.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -30,15 +31,19 @@ import pyarrow.parquet as pq
 from meshlab.errors import MeshlabError, StorageError, storage_errors
 from meshlab.fleet.pieces import Reading
 from meshlab.fleet.work import EVENTS, PARTS, TOKEN, Answer, table_path
+from meshlab.snapshot.checkpoint import tool
 
 SUMMARY = "summary.parquet"
 _OURS = re.compile(r"\.?[0-9a-f]{20}\.[a-z.]+(\.[0-9a-f]{8}\.tmp)?")
-_FORMAT = 1
+_FORMAT = 2
+_MADE_BY = f"{tool()}, partitions 2"
+"""What an earlier run must have been to be gone on from; the number counts changes of what partitions mean."""
 
 
 class Told(NamedTuple):
     """What is said of a task that is done: its rows, readings, and the bytes of its tables by name."""
 
+    made_by: str
     identity: str
     rows: list[dict[str, Any]]
     readings: list[Reading]
@@ -63,27 +68,53 @@ class Folder:
         else:
             self.path = Path(path).absolute()
         with storage_errors("make", self.path):
-            (self.path).mkdir(parents=True, exist_ok=True)
-            self._claim()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._fd = self._claim()
             (self.path / PARTS).mkdir(exist_ok=True)
 
-    def _claim(self) -> None:
-        token = self.path / TOKEN
-        if token.exists():
-            try:
-                known = json.loads(token.read_bytes())
-            except ValueError:
-                known = None
-            mine = {**self.told, "identity": self.identity}
-            if known != mine:
-                raise MeshlabError(
-                    f"{self.path} holds the output of another run: {_short(known)}",
-                    hint="name another folder, or delete this one",
-                )
-            return
-        if any(self.path.iterdir()):
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let other runs use it."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)  # a forked worker may have the descriptor as well
+        os.close(self._fd)
+
+    def _claim(self) -> int:
+        """The open file that says whose the folder is, locked."""
+        there = os.listdir(self.path)
+        if there and TOKEN not in there:
             raise MeshlabError(f"{self.path} is not empty", hint="name a folder that is not there yet")
-        _write(token, _json({**self.told, "identity": self.identity}))
+        fd = os.open(self.path / TOKEN, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._compare(fd)
+        except BlockingIOError:
+            os.close(fd)
+            raise MeshlabError(
+                f"another run is using this folder: {self.path}", hint="wait until it has ended, or name another folder"
+            ) from None
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _compare(self, fd: int) -> None:
+        """Say whose a new folder is; refuse that of another run."""
+        mine = {**self.told, "identity": self.identity}
+        data = os.pread(fd, os.fstat(fd).st_size, 0)
+        if not data:
+            os.write(fd, _json(mine))
+            return
+        try:
+            known = json.loads(data)
+        except ValueError:
+            known = None
+        if known != mine:
+            raise MeshlabError(
+                f"{self.path} holds the output of another run: {_short(known)}",
+                hint="name another folder, or delete this one",
+            )
 
     def done(self, task: str, tables: Iterable[str]) -> Told | None:
         """What is said of a task that an earlier run has done; None when it is not, or somebody in it failed."""
@@ -92,7 +123,8 @@ class Folder:
             sizes = {name: table_path(self.path, task, name).stat().st_size for name in told.files}
         except (OSError, ValueError):
             return None
-        if told.identity != self.identity or sizes != told.files or (set(told.files) | {EVENTS}) < set(tables):
+        known = (told.made_by, told.identity) == (_MADE_BY, self.identity)
+        if not known or sizes != told.files or not set(tables) <= set(told.files):
             return None
         return told if told.sound else None
 
@@ -106,7 +138,7 @@ class Folder:
                 pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
                 files[name] = temporary.stat().st_size
                 os.replace(temporary, path)
-        body = msgspec.msgpack.encode(Told(self.identity, answer.rows, answer.readings, files), enc_hook=str)
+        body = msgspec.msgpack.encode(Told(_MADE_BY, self.identity, answer.rows, answer.readings, files), enc_hook=str)
         path = told_path(self.path, task)
         with storage_errors("write", path):
             _write(path, hashlib.sha256(body).digest() + body)
@@ -182,4 +214,4 @@ def _json(value: Mapping[str, Any]) -> bytes:
 def _short(known: Any) -> str:
     if not isinstance(known, dict):
         return "its job.json cannot be read"
-    return f"{known.get('job')} of {known.get('place')} with {known.get('options')}"
+    return f"{known.get('job')} of {known.get('place')} with {known.get('options')}, users: {known.get('users')}"

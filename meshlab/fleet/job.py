@@ -18,13 +18,15 @@ import pyarrow.compute as pc
 from meshlab.dialects import OPS
 from meshlab.errors import MeshlabError
 from meshlab.fleet.pieces import Emit, Reading, as_load, load_pieces, start_of, verify_pieces
-from meshlab.fleet.place import ALL, LOG, VERIFIED, InBucket, Place, pieces_of
+from meshlab.fleet.place import ALL, LOG, VERIFIED, InBucket, Place, bucket_of, pieces_of
 from meshlab.fleet.task import Unit
 from meshlab.growth.growth import user_totals
 from meshlab.growth.redundancy import DAY_SCHEMA, USER_SCHEMA, redundancy
-from meshlab.remote.patience import Traffic
-from meshlab.remote.prove import ProvedUser
-from meshlab.remote.remote import Remote
+from meshlab.remote.notes import Notes
+from meshlab.remote.patience import PatientBucket, Traffic
+from meshlab.remote.prove import ProvedUser, Prover
+from meshlab.remote.pull import Puller
+from meshlab.remote.transfer import Lanes
 from meshlab.replay import replay, windows
 from meshlab.snapshot.checkpoint import checkpoint
 from meshlab.snapshot.hashing import state_hash
@@ -94,7 +96,8 @@ class Job(NamedTuple):
     ``speed`` is in bytes a second of one core, ``overhead`` in seconds a user; both were
     measured roughly, for tasks need to be large enough and no more.  ``reads`` is what of
     a user is needed, ``writes`` whether it changes the user, ``opens`` whether the worker
-    brings the user to a directory first.
+    brings the user to a directory first, ``resumes`` whether what an earlier run found of
+    users who look the same is true still.
     """
 
     name: str
@@ -108,6 +111,7 @@ class Job(NamedTuple):
     reads: str = ALL
     writes: bool = False
     opens: bool = True
+    resumes: bool = True
 
 
 def _schema(**columns: str) -> pa.Schema:
@@ -239,11 +243,16 @@ def _windows(call: Call) -> Found:
 
 
 def _prove(call: Call) -> Found:
-    url = call.place.url if isinstance(call.place, InBucket) else call.options["remote"]
-    report = Remote(call.root, url).prove(call.uid, progress=False)
-    (proof,) = report.users
+    """As ``Remote.prove``, with one client for all users of a process and no more listings than needed."""
+    place, images = call.place, call.unit.images
+    url, mark = (place.url, "") if isinstance(place, InBucket) else (call.options["remote"], call.options["mark"])
+    bucket = PatientBucket(bucket_of(url).inner)  # which counts what this user asks for
+    with Lanes() as lanes:
+        listed = {call.uid: images} if images is not None and images.keys else {}
+        puller = Puller(bucket, call.root, lanes, listed=listed)
+        proof = Prover(puller, Notes(call.root, mark) if mark else None).prove(call.uid)
     told = {name: getattr(proof, name) for name in ProvedUser.__struct_fields__ if name not in ("uid", "hint")}
-    return Found({**told, "advice": proof.hint, "compared": ", ".join(proof.compared), **report.traffic._asdict()})
+    return Found({**told, "advice": proof.hint, "compared": ", ".join(proof.compared), **bucket.traffic._asdict()})
 
 
 def _checkpoint(call: Call) -> Found:
@@ -345,6 +354,7 @@ PROVE = Job(
     0.1,
     _prove,
     opens=False,
+    resumes=False,
 )
 CHECKPOINT = Job(
     "checkpoint",
@@ -363,6 +373,7 @@ CHECKPOINT = Job(
     0.1,
     _checkpoint,
     writes=True,
+    resumes=False,
 )
 VACUUM = Job(
     "vacuum",
@@ -372,6 +383,7 @@ VACUUM = Job(
     0.02,
     _vacuum,
     writes=True,
+    resumes=False,
 )
 
 JOBS = {job.name: job for job in (VERIFY, LOAD, STATE, GROWTH, STATS, REDUNDANCY, WINDOWS, PROVE, CHECKPOINT, VACUUM)}

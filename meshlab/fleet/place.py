@@ -8,29 +8,36 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from meshlab.errors import MeshlabError, NotFound
+from meshlab.errors import MeshlabError, NotFound, StorageError, storage_errors
 from meshlab.fleet.task import Unit, Weighed
 from meshlab.remote.image import BLOCK, IMAGES, Image, StoredFile, parse_image_key
-from meshlab.remote.line import NONE, get_manifest, images_in
+from meshlab.remote.line import NONE, get_manifest, images_in, list_images
 from meshlab.remote.patience import PatientBucket
 from meshlab.remote.pull import Part, Puller, whole
 from meshlab.remote.remote import open_bucket
+from meshlab.remote.scratch import scratch_folder
 from meshlab.remote.transfer import Lanes, in_turn
 from meshlab.remote.windows import choose_head
-from meshlab.snapshot.manifest import LAYERS, Manifest
+from meshlab.snapshot.manifest import HISTORY, LAYERS, Manifest
 from meshlab.tables.load import Piece
 from meshlab.timeline import deleted_segments, log_of
 from meshlab.wal.chain import ORIGIN
 from meshlab.wal.files import Files
 from meshlab.wal.paths import SNAPSHOT, existing_user, segment_day, segment_days, segment_size, user_ids
 from meshlab.wal.verify import Gone, last_gone
+
+USER = "user"
+"""Where a copy stands in scratch."""
 
 LOG, VERIFIED, ALL = "log", "verified", "all"
 """What a job reads of a user: the log in log order, segment by segment, or the layers as well."""
@@ -53,7 +60,7 @@ class Local(NamedTuple):
     def weigh(self, uids: Sequence[str] | None, reads: str, split: int) -> Iterator[Weighed]:
         """The users with their sizes; large ones with the pieces of their logs, where the job may cut them."""
         for uid in self.users() if uids is None else uids:
-            user = _weigh_folder(Path(self.path), uid)
+            user = _weigh_folder(Path(self.path), uid, reads)
             if reads != ALL and user.nbytes > split:
                 user = _with_pieces(user, Path(self.path) / uid, reads)
             yield user
@@ -86,8 +93,8 @@ class InBucket(NamedTuple):
         return False
 
     def users(self) -> list[str]:
-        """The uids, sorted."""
-        return [user.uid for user in self.weigh(None, ALL, 0)]
+        """The uids, sorted; by the names of their images."""
+        return sorted(list_images(bucket_of(self.url)))
 
     def weigh(self, uids: Sequence[str] | None, reads: str, split: int) -> Iterator[Weighed]:
         """As for a directory, from one listing; sizes are those of images that may be of large users."""
@@ -117,11 +124,27 @@ class InBucket(NamedTuple):
         if unit.images is None or not unit.images.keys:
             raise NotFound(f"user {unit.uid!r} is not in {self.url}", hint="'meshlab sync status' lists the users")
         head = unit.head or choose_head(bucket, unit.uid, None, unit.images)[0]
-        with tempfile.TemporaryDirectory(prefix="meshlab-", dir=self.scratch or None) as folder, Lanes() as lanes:
-            root = Path(folder) / unit.uid
-            puller = Puller(bucket, Path(folder), lanes, files=PASSING)
+        with scratch_folder(self.workshop()) as folder, Lanes() as lanes:
+            root = folder / USER / unit.uid
+            root.parent.mkdir()
+            puller = Puller(bucket, folder, lanes, files=PASSING)
             puller.restore(root, _needed(head.image, unit, reads))
             yield root
+
+    def workshop(self) -> Path:
+        """Where copies of users are made, and those that killed workers left are deleted.  Raises ``StorageError``."""
+        return Path(self.scratch) if self.scratch else _own_folder()
+
+
+def _own_folder() -> Path:
+    """A folder among those for temporary files, of whoever runs this process and of nobody else."""
+    path = Path(tempfile.gettempdir()) / f"meshlab-{os.getuid()}"
+    with storage_errors("make", path):
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise StorageError(f"others may write to {path}", hint="name a folder for scratch")
+    return path
 
 
 Place = Local | InBucket
@@ -139,18 +162,22 @@ def place_of(where: str | os.PathLike[str], scratch: str | os.PathLike[str] | No
 # Directories
 
 
-def _weigh_folder(store: Path, uid: str) -> Weighed:
+def _weigh_folder(store: Path, uid: str, reads: str) -> Weighed:
     """A user by names, sizes and times of files; one who cannot be looked at is for the worker to tell of."""
+    root = store / uid
     try:
-        with os.scandir(store / uid) as entries:
-            files = sorted(
-                (entry.name, (status := entry.stat()).st_size, status.st_mtime_ns)
-                for entry in entries
-                if segment_day(entry.name) or entry.name == SNAPSHOT
-            )
+        files = _files(root, lambda name: bool(segment_day(name)) or name == SNAPSHOT)
+        behind = [_files(root / name) for name in (HISTORY, LAYERS) if reads == ALL and (root / name).exists()]
     except OSError:
-        return Weighed(uid)
-    return Weighed(uid, sum(size for name, size, _ in files if name != SNAPSHOT), _digest(files))
+        return Weighed(uid, mark=secrets.token_hex(8))
+    return Weighed(uid, sum(size for name, size, _ in files if name != SNAPSHOT), _digest((files, behind)))
+
+
+def _files(folder: Path, wanted: Callable[[str], bool] = bool) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of files in a folder, sorted."""
+    with os.scandir(folder) as entries:
+        some = ((entry.name, entry.stat()) for entry in entries if wanted(entry.name))
+        return sorted((name, status.st_size, status.st_mtime_ns) for name, status in some)
 
 
 def _with_pieces(user: Weighed, root: Path, reads: str) -> Weighed:
@@ -244,8 +271,9 @@ def _needed(image: Image, unit: Unit, reads: str) -> list[Part]:
         return [part for part in whole(image) if not part.name.startswith(f"{LAYERS}/")]
     read = {piece.segment for piece in unit.pieces}
     parts = [part for part in whole(image) if part.file.day in read]
-    if unit.start is None and unit.before:
-        parts.append(_end_of(image.segments[unit.before[-1].segment]))
+    if unit.start is None:
+        before = (image.segments[piece.segment] for piece in reversed(unit.before))
+        parts += [_end_of(file) for file in islice((file for file in before if file.blocks), 1)]
     return parts
 
 

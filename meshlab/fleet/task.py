@@ -27,6 +27,12 @@ SPLIT = 128 << 20
 WORTH = 0.25
 """Seconds of work, by estimate, that make a task; the promise is a tenth of a second."""
 
+_LEAST = 4
+"""A piece of a log is at least this part of ``split``, unless the whole log is not."""
+
+_BEFORE = 8
+"""Pieces before those of a unit that may tell where the log stands; if none does, the guess is put right later."""
+
 
 class Weighed(NamedTuple):
     """A user, the bytes to read, and what tells whether they are the same next time.
@@ -97,21 +103,32 @@ def task_of(units: Sequence[Unit], identity: str) -> Task:
 
 
 def tasks_of(
-    users: Iterable[Weighed], *, speed: float, overhead: float, identity: str, split: int = SPLIT
+    users: Iterable[Weighed],
+    *,
+    speed: float,
+    overhead: float,
+    identity: str,
+    split: int = SPLIT,
+    alone: bool = False,
 ) -> Iterator[Task]:
-    """Tasks in the order of the users; ``speed`` is in bytes a second, ``overhead`` in seconds a user."""
+    """Tasks in the order of the users; ``speed`` is in bytes a second, ``overhead`` in seconds a user.
+
+    Who is worth a task goes alone: what is found of small users waits in memory until
+    they are done.  With ``alone`` everybody does.
+    """
     waiting: list[Unit] = []
     cost = 0.0
     for user in users:
-        if len(user.pieces) > 1 and user.nbytes > split:
-            if waiting:
-                yield task_of(waiting, identity)
+        units = list(cut(user, split)) if user.nbytes > split else []
+        if waiting and (len(units) > 1 or user.nbytes / speed >= WORTH):
+            yield task_of(waiting, identity)
             waiting, cost = [], 0.0
-            yield from (task_of([unit], identity) for unit in cut(user, split))
+        if len(units) > 1:
+            yield from (task_of([unit], identity) for unit in units)
             continue
         waiting.append(Unit(user.uid, user.nbytes, user.mark, user.images, user.head))
         cost += overhead + user.nbytes / speed
-        if cost >= WORTH:
+        if alone or cost >= WORTH:
             yield task_of(waiting, identity)
             waiting, cost = [], 0.0
     if waiting:
@@ -119,15 +136,18 @@ def tasks_of(
 
 
 def cut(user: Weighed, split: int) -> Iterator[Unit]:
-    """A user as units of neighbouring pieces, each of at most ``split`` bytes or of one piece."""
-    runs: list[list[int]] = [[]]
+    """A user as units of neighbouring pieces, each of about ``split`` bytes at most or of one piece."""
+    runs: list[list[int]] = []
     size = 0
     for index, (_, nbytes) in enumerate(user.pieces):
-        if runs[-1] and size + nbytes > split:
+        if not runs or (size + nbytes > split and size >= split // _LEAST):
             runs.append([])
             size = 0
         runs[-1].append(index)
         size += nbytes
+    if len(runs) > 1 and size < split // _LEAST:
+        last = runs.pop()
+        runs[-1] += last
     pieces = [piece for piece, _ in user.pieces]
     for run in runs:
         yield Unit(
@@ -137,7 +157,7 @@ def cut(user: Weighed, split: int) -> Iterator[Unit]:
             user.images,
             user.head,
             pieces=tuple(pieces[run[0] : run[-1] + 1]),
-            before=tuple(pieces[: run[0]]),
+            before=tuple(pieces[max(0, run[0] - _BEFORE) : run[0]]),
             start=user.start if run[0] == 0 else None,
             origin=user.start,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -89,17 +88,10 @@ def error_row(uid: str, error: BaseException) -> dict[str, Any]:
 
 
 def _opened(assignment: Assignment, job: Job, unit: Unit) -> Any:
+    place = assignment.place
     if job.opens:
-        return assignment.place.opened(unit, job.reads)
-    if isinstance(assignment.place, InBucket):
-        return _scratch(assignment.place)
-    return nullcontext(Path(assignment.place.path))
-
-
-@contextmanager
-def _scratch(place: InBucket) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="meshlab-", dir=place.scratch or None) as folder:
-        yield Path(folder)
+        return place.opened(unit, job.reads)
+    return nullcontext(place.workshop() if isinstance(place, InBucket) else Path(place.path))
 
 
 # Events

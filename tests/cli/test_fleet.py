@@ -61,9 +61,9 @@ def test_damage_is_exit_code_2_for_several_workers_too(meshlab, store):
     assert meshlab("--store", store, "growth", "--jobs", "2").exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["verify", "growth"])
+@pytest.mark.parametrize("command", [["verify"], ["growth"], ["growth", "--by", "id"], ["growth", "--by", "field"]])
 def test_a_bad_user_is_told_and_the_others_are_done(meshlab, bad, command):
-    result = meshlab("--store", bad, command, "--jobs", "2", "--format", "json")
+    result = meshlab("--store", bad, *command, "--jobs", "2", "--format", "json")
     assert result.exit_code == 1
     assert "meshlab: error: bad: " in result.stderr and "hint: " in result.stderr
     assert json.loads(result.stdout)
@@ -128,6 +128,18 @@ def test_a_store_in_a_bucket_is_read_from_there(meshlab, store, tmp_path):
     one, two = (json.loads(result.stdout) for result in (alone, many))
     assert many.exit_code == alone.exit_code == 0 and list(one) == list(two)
     assert [{**user, "seconds": 0} for user in one["users"]] == [{**user, "seconds": 0} for user in two["users"]]
+
+
+def test_a_proof_that_failed_is_exit_code_1_for_several_workers_too(meshlab, store, tmp_path):
+    (tmp_path / "bucket").mkdir()
+    url = f"file://{tmp_path}/bucket"
+    library.open(store).remote(url).push(progress=False)
+    block = next(path for path in (tmp_path / "bucket" / "data" / "bela").rglob("*") if path.is_file())
+    block.write_bytes(block.read_bytes()[:-1])
+    for jobs in (1, 2):
+        result = meshlab("--store", store, "sync", "prove", "--remote", url, "--jobs", jobs, "--format", "json")
+        outcomes = [user["outcome"] for user in json.loads(result.stdout)["users"]]
+        assert (result.exit_code, outcomes) == (1, ["proved", "failed", "proved"]), jobs
 
 
 def test_who_names_no_scheduler_is_told(meshlab, store):

@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 import meshlab
+from meshlab.fleet.crew import Crew
 from meshlab.fleet.fleet import Fleet
 from meshlab.remote.remote import open_bucket
 
@@ -47,7 +48,13 @@ def test_the_cluster_finds_in_the_bucket_what_one_process_finds_here(bucket, sou
     assert len(there) == USERS and there.failed.num_rows == 0
     assert there.to_arrow().equals(here.to_arrow())
     assert there.totals.equals(here.totals)
-    assert not list(tmp_path.iterdir())  # what was restored has gone
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]  # what was restored has gone
+
+
+def test_a_worker_takes_no_more_threads_than_it_has(client):
+    duckdb = "__import__('meshlab.tables.connection', fromlist=['']).borrow().execute(SQL).fetchone()[0]"
+    duckdb = duckdb.replace("SQL", repr("select current_setting('threads')"))
+    assert list(Crew(client).map(eval, [duckdb, "__import__('pyarrow').cpu_count()"])) == [1, 1]
 
 
 def test_pieces_from_the_bucket_make_the_whole(bucket, sound, client):

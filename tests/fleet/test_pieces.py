@@ -131,6 +131,44 @@ def test_a_wrong_guess_that_nobody_checked_would_show(tmp_path, monkeypatch, nam
         compare_with_one_go(store, 0)
 
 
+def made(path, make):
+    """A store whose one user has a log made by hand."""
+    builder = LogBuilder()
+    make(builder)
+    builder.write(path / "ada")
+    return meshlab.open(path)
+
+
+def test_a_later_run_takes_what_was_read_from_the_true_start_and_not_the_wrong_guess(tmp_path):
+    store, out = made(tmp_path / "odd", late), tmp_path / "out"
+    fleet = Fleet(store.path, 1, split=0, progress=False)
+    first = fleet.load(out=out)
+    told = {path.name: path.stat().st_mtime_ns for path in first.parts("events")}
+    for _ in range(2):
+        again = fleet.load(out=out)
+        assert again.table("events").to_pylist() == store.events(progress=False).to_arrow().to_pylist()
+        assert again.to_arrow().equals(first.to_arrow())
+        assert {path.name: path.stat().st_mtime_ns for path in again.parts("events")} == told
+
+
+def empty(builder):
+    """A day with nothing in it between others, and one behind it."""
+    builder.frame([{"Insert": {"id": "m1"}}], day=DAYS[0])
+    builder.raw(b"", day=DAYS[1])
+    builder.frame([{"Insert": {"id": "m2"}}], day=DAYS[2])
+    builder.frame([{"Insert": {"id": "m3"}}], day=DAYS[3])
+
+
+def test_an_empty_segment_in_a_bucket_tells_nothing_and_stops_nobody(tmp_path):
+    store = made(tmp_path / "odd", empty)
+    (tmp_path / "bucket").mkdir()
+    store.remote(f"file://{tmp_path}/bucket").push(progress=False)
+    there = Fleet(f"file://{tmp_path}/bucket", 1, split=0, scratch=tmp_path, progress=False).verify()
+    here = Fleet(store.path, 1, split=0, progress=False).verify()
+    assert there.failed.to_pylist() == [] and there.course.tasks == here.course.tasks > 3
+    assert there.to_arrow().equals(here.to_arrow()) and there.table("segments").equals(here.table("segments"))
+
+
 def test_a_piece_that_starts_elsewhere_is_told_with_the_true_start():
     first = Reading(ORIGIN, [])
     with pytest.raises(WrongGuess) as told:

@@ -1,6 +1,8 @@
 """A run: one row per user, bad ones included; partitions that are skipped when they are of the same input."""
 
+import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.compute as pc
@@ -9,10 +11,11 @@ import pytest
 
 import meshlab
 from meshlab.errors import MeshlabError, NotFound, StorageError
+from meshlab.fleet import attribution, folder, task, work
 from meshlab.fleet import fleet as front
-from meshlab.fleet import work
 from meshlab.fleet.fleet import Fleet
-from meshlab.fleet.folder import SUMMARY, told_path
+from meshlab.fleet.folder import SUMMARY, Folder, told_path
+from meshlab.fleet.work import Answer
 from meshlab.growth.attribution import KEYS
 from meshlab.snapshot.hashing import state_hash
 
@@ -90,12 +93,9 @@ def test_what_a_failing_user_had_in_the_events_goes(sound, tmp_path, monkeypatch
     broken_job = job._replace(of_user=lambda call: broken(call.uid, job.of_pieces(call), call.options), join=broken)
     monkeypatch.setitem(work.JOBS, "load", broken_job)
     monkeypatch.setattr(front, "LOAD", broken_job)
+    monkeypatch.setattr(front, "can_be_cut", lambda job, options: True)
     for users, split in ((["ada"], 1 << 30), (["ada"], 1), (["bela", "user-0030", "user-0031"], 1 << 30)):
-        try:
-            run = Fleet(sound, 1, split=split, progress=False).load(users)
-        except StorageError as error:  # of the join, which is no work of a user
-            assert split == 1, error
-            continue
+        run = Fleet(sound, 1, split=split, progress=False).load(users)
         left = set(run.table("events")["uid"].to_pylist())
         assert left == set(users) - {"ada", "user-0030"}
         assert run.failed["uid"].to_pylist() == [uid for uid in users if uid in ("ada", "user-0030")]
@@ -163,6 +163,66 @@ def test_a_folder_of_anything_else_is_refused(sound, tmp_path):
         here(sound).verify(["ada"], out=tmp_path / "full")
 
 
+def test_a_folder_of_other_users_is_refused_and_stays_as_it_is(sound, tmp_path):
+    first = here(sound).growth(["ada", "bela"], out=tmp_path / "out")
+    for others in (["chiara"], ["ada"], None):
+        with pytest.raises(MeshlabError, match="another run: growth"):
+            here(sound).growth(others, out=tmp_path / "out")
+    assert first.totals.num_rows
+    assert here(sound).growth(["bela", "ada"], out=tmp_path / "out").failed.num_rows == 0
+
+
+def test_two_runs_at_once_do_not_use_one_folder(sound, tmp_path):
+    here(sound).verify(["ada"], out=tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "job.json").read_bytes())
+    with (
+        Folder(tmp_path / "out", {name: told[name] for name in ("job", "options", "place", "users")}),
+        pytest.raises(MeshlabError, match="another run is using this folder"),
+    ):
+        here(sound).verify(["ada"], out=tmp_path / "out")
+    assert here(sound).verify(["ada"], out=tmp_path / "out").course.skipped
+
+
+def test_partitions_of_another_version_or_without_their_tables_are_made_anew(sound, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(folder, "_MADE_BY", "meshlab 0")
+    here(sound).growth(["ada"], out=out)
+    monkeypatch.undo()
+    assert here(sound).growth(["ada"], out=out).course.skipped == 0
+    with Folder(tmp_path / "other", {}) as other:
+        other.keep("0" * 20, Answer([{"uid": "ada", "ok": True}], [], {}))
+        assert other.done("0" * 20, []) and other.done("0" * 20, ["totals"]) is None
+
+
+def test_what_was_vacuumed_is_looked_at_again(tmp_path):
+    ada = meshlab.open(tmp_path / "store")["ada"]
+    for name in ("m1", "m2"):
+        ada.append({"Insert": {"id": name}})
+        ada.checkpoint(progress=False)
+    for job in ("windows", "state", "growth"):
+        assert getattr(here(tmp_path / "store"), job)(out=tmp_path / job).course.skipped == 0
+        assert getattr(here(tmp_path / "store"), job)(out=tmp_path / job).course.skipped == 1
+    before = here(tmp_path / "store").windows().table("windows")
+    for path in (ada.root / "history").iterdir():
+        path.unlink()
+    after = here(tmp_path / "store").windows(out=tmp_path / "windows").table("windows")
+    assert after.equals(here(tmp_path / "store").windows().table("windows")) and not after.equals(before)
+    assert here(tmp_path / "store").state(out=tmp_path / "state").course.skipped == 0
+
+
+def test_a_run_over_many_users_adds_nobody_up_twice(sound, monkeypatch):
+    run, summed, rows = here(sound).growth(), attribution._summed, []
+
+    def counting(table, keys):
+        rows.append(table.num_rows)
+        return summed(table, keys)
+
+    monkeypatch.setattr(attribution, "_HELD", 1)
+    monkeypatch.setattr(attribution, "_summed", counting)
+    assert run.by("user").bytes and run.changes() is not None
+    assert len(run.parts("totals")) > 2 and sum(rows) == 2 * run.totals.num_rows
+
+
 def test_a_temporary_folder_goes_with_its_run(sound):
     run = here(sound).verify(["ada"])
     path = run.path
@@ -177,9 +237,8 @@ def test_threads_of_an_executor_will_do(sound):
     assert run.to_arrow().equals(here(sound).growth().to_arrow())
 
 
-def test_checkpoint_and_vacuum_work_on_the_store_itself(sound, tmp_path):
-    import shutil
-
+def test_checkpoint_and_vacuum_work_on_the_store_itself(sound, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "WORTH", 10.0)
     copy = tmp_path / "copy"
     for uid in ("ada", "user-0030"):
         shutil.copytree(sound / uid, copy / uid)
@@ -188,7 +247,9 @@ def test_checkpoint_and_vacuum_work_on_the_store_itself(sound, tmp_path):
     done = fleet.checkpoint(retain=3).to_pylist()
     assert [row["events"] for row in planned] == [row["events"] for row in done] != [0, 0]
     assert all((copy / row["uid"] / "snapshot.bin").exists() for row in done)
-    assert fleet.checkpoint().to_arrow()["bytes_folded"].to_pylist() == [0, 0]  # never skipped: it looks again
+    again = fleet.checkpoint()
+    assert again.to_arrow()["bytes_folded"].to_pylist() == [0, 0]  # never skipped: it looks again
+    assert again.course.tasks == 2  # so that a task that is lost tells of one user only
     assert fleet.vacuum().to_arrow()["applied"].to_pylist() == [False, False]
 
 
