@@ -194,8 +194,8 @@ class Lanes:
         except Exception as error:
             known = _known(error)
             for draft in batch:
-                if draft.receipt is None and draft.error is None:
-                    draft.error = known
+                # Those the index knew too: what it found may be written and not on disk.
+                draft.receipt, draft.duplicate, draft.error = None, False, draft.error or known
             if is_trouble(known):
                 trouble = known
                 self._store[lane.uid].close()

@@ -183,6 +183,28 @@ def test_a_duplicate_is_acknowledged_only_when_it_is_on_disk(run, tmp_path, disk
     assert disk.syncs == 1
 
 
+def test_a_duplicate_is_not_acknowledged_when_the_sync_it_waits_for_fails(run, tmp_path, disk):
+    """Beside a new event, and alone: it may be another process's, written and not yet synced."""
+
+    async def work(lanes):
+        await lanes.outcome(draft(1, key=b"k1"))
+        with meshlab.open(tmp_path / "store", durability="os") as other:
+            other["bob"].append({"Delete": "m1"}, key="k1")
+        disk.error = OSError(errno.EIO, "Input/output error")
+        drafts = [draft(1, key=b"k1"), draft(2, key=b"k2"), draft(3), draft(1, uid="bob", key=b"k1")]
+        await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+        assert [type(one.error) for one in drafts] == [WriteFailed] * 4
+        assert not any(one.receipt or one.duplicate for one in drafts)
+        disk.error = None
+        await lanes.mend()
+        again = [draft(1, key=b"k1"), draft(1, uid="bob", key=b"k1")]
+        await asyncio.gather(*[lanes.outcome(one) for one in again])
+        assert all(one.duplicate and one.error is None for one in again)
+
+    run(work)
+    assert events(tmp_path, "bob") == ["m1"]
+
+
 def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp_path, disk):
     async def work(lanes):
         disk.gate.clear()
