@@ -16,6 +16,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 from meshlab.errors import MeshlabError, NotFound, StorageError, WriteFailed
@@ -125,8 +126,13 @@ class Lanes:
             assert lane.trouble is not None
             if may(lane.trouble):
                 lane.busy = True
-                lane.trouble = await self._loop.run_in_executor(self._pool, self._try, lane.uid)
-                lane.busy = False
+                trying = self._loop.run_in_executor(self._pool, self._try, lane.uid)
+                trying.add_done_callback(partial(self._tried, lane))
+                # Who waits may be cancelled; the thread goes on, and ``drain`` waits for it.
+                await asyncio.shield(trying)
+
+    def _tried(self, lane: Lane, trying: asyncio.Future[MeshlabError | None]) -> None:
+        lane.trouble, lane.busy = trying.result(), False
 
     def _try(self, uid: str) -> MeshlabError | None:
         """In a thread: append nothing, which opens and repairs all the same."""

@@ -63,7 +63,7 @@ def run(tmp_path, disk):
                 await work(lanes)
             finally:
                 disk.gate.set()
-                await lanes.drain()
+                await asyncio.wait_for(lanes.drain(), 60)
             assert (admission.events, admission.nbytes) == (0, 0)
 
         asyncio.run(main())
@@ -234,6 +234,27 @@ def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp
 
     run(work)
     assert events(tmp_path) == ["m0", "m1"]
+
+
+def test_the_end_waits_for_a_log_that_is_being_mended(run, disk):
+    async def work(lanes):
+        disk.error = OSError(errno.EIO, "Input/output error")
+        await lanes.outcome(draft(0))
+        disk.error = None
+        disk.gate.clear()
+        mending = asyncio.create_task(lanes.mend())
+        await asyncio.sleep(0.05)
+        mending.cancel()
+        await asyncio.gather(mending, return_exceptions=True)
+        ending = asyncio.create_task(lanes.drain())
+        await asyncio.sleep(0.05)
+        assert not ending.done()
+        disk.gate.set()
+        await asyncio.wait_for(ending, 5)
+        assert lanes.trouble == {}
+        lanes.drain = lambda: asyncio.sleep(0)
+
+    run(work)
 
 
 def test_what_waits_is_bounded(run, disk):
