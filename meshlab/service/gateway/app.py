@@ -24,6 +24,7 @@ from meshlab.service.gateway.answers import Answer, json_answer, receipt_answer,
 from meshlab.service.gateway.appends import Appends
 from meshlab.service.gateway.assets import BRIDGE, bridge_answer
 from meshlab.service.gateway.auth import METRICS, Tokens
+from meshlab.service.gateway.descriptors import MOST_LOGS
 from meshlab.service.gateway.direct import WAL
 from meshlab.service.gateway.exchange import Disconnected, Exchange, Receive, Scope, Send
 from meshlab.service.gateway.health import is_full, lacks_space, shortcomings
@@ -52,6 +53,8 @@ class Options(NamedTuple):
     """Other origins whose pages may use it."""
     hosts: tuple[str, ...] = ()
     """Names it answers to, besides those of the loopback, when there are no tokens."""
+    logs: int = MOST_LOGS
+    """Logs that may be open at a time."""
 
 
 class Gateway:
@@ -157,7 +160,7 @@ class Gateway:
 
     def _built(self) -> Starlette:
         """The routes, for which the event loop must be there."""
-        lanes = Lanes(self.store, self._admission, self)
+        lanes = Lanes(self.store, self._admission, self, logs=self.options.logs)
         reads = Reads(self.store, self._admission, self.tokens, self.metrics)
         appends = Appends(lanes, self._admission, self.tokens, self.metrics, self._secret)
         self._lanes, self._reads, self._appends = lanes, reads, appends

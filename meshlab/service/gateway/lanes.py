@@ -16,21 +16,23 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from meshlab.errors import MeshlabError, NotFound, StorageError, WriteFailed
 from meshlab.service.gateway.admission import Admission
+from meshlab.service.gateway.descriptors import MOST_LOGS
 from meshlab.service.gateway.keys import KeyIndex
 from meshlab.service.gateway.posts import Draft
-from meshlab.service.gateway.refusals import RETRY_SECONDS, Conflict, Unavailable, is_trouble
+from meshlab.service.gateway.refusals import RETRY_SECONDS, Conflict, Overloaded, Unavailable, is_trouble
 from meshlab.store import Store
 from meshlab.wal.commit import Request
 from meshlab.wal.recovery import LogEnd
 
 THREADS = 8
 _OPEN = 256
-"""Logs kept open; each holds two files and a page of memory."""
+"""Logs kept open that nobody appends to."""
 
 _AT_ONCE = 4096
 _AT_ONCE_BYTES = 4 << 20
@@ -50,31 +52,34 @@ class Watch(Protocol):
 class Lane:
     """The queue of one user."""
 
-    __slots__ = ("busy", "flying", "keys", "trouble", "uid", "waiting")
+    __slots__ = ("busy", "closing", "flying", "keys", "trouble", "uid", "waiting")
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
         self.waiting: list[Draft] = []
         self.flying: dict[bytes, Draft] = {}
         self.keys: KeyIndex | None = None
-        self.busy = False
+        self.busy = self.closing = False
         self.trouble: MeshlabError | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing would be missed if it were forgotten."""
-        return not self.busy and not self.waiting and self.trouble is None
 
 
 class Lanes:
-    """All lanes of a store; for the event loop's thread, but for what is said of threads."""
+    """All lanes of a store; for the event loop's thread, but for what is said of threads.
 
-    def __init__(self, store: Store, admission: Admission, watch: Watch, *, threads: int = THREADS) -> None:
+    ``logs`` bounds the lanes, each of which may have its log open.
+    """
+
+    def __init__(
+        self, store: Store, admission: Admission, watch: Watch, *, threads: int = THREADS, logs: int = MOST_LOGS
+    ) -> None:
         self._store = store
         self._admission = admission
         self._watch = watch
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="append")
-        self._lanes: OrderedDict[str, Lane] = OrderedDict()
+        self._logs, self._keep = logs, min(logs, _OPEN)
+        self._lanes: dict[str, Lane] = {}
+        self._idle: OrderedDict[str, Lane] = OrderedDict()
+        self._closing = 0
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -87,7 +92,10 @@ class Lanes:
 
         Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``Conflict``.
         """
-        lane = self._lane(draft.uid)
+        lane = self._lanes.get(draft.uid)
+        if lane is None or lane.closing:
+            self._make_room()
+            lane = lane or Lane(draft.uid)
         if lane.trouble is not None:
             raise _unavailable(lane)
         if draft.key is not None:
@@ -98,6 +106,7 @@ class Lanes:
                 first.followers.append(draft)
                 return
         self._admission.enter(draft.uid, draft.nbytes)
+        self._use(lane)
         if draft.key is not None:
             lane.flying[draft.key] = draft
         lane.waiting.append(draft)
@@ -132,7 +141,8 @@ class Lanes:
                 await asyncio.shield(trying)
 
     def _tried(self, lane: Lane, trying: asyncio.Future[MeshlabError | None]) -> None:
-        lane.trouble, lane.busy = trying.result(), False
+        lane.trouble = trying.result()
+        self._rest(lane)
 
     def _try(self, uid: str) -> MeshlabError | None:
         """In a thread: append nothing, which opens and repairs all the same."""
@@ -143,22 +153,37 @@ class Lanes:
             return error
         return None
 
-    def _lane(self, uid: str) -> Lane:
-        lane = self._lanes.get(uid)
-        if lane is None:
-            lane = self._lanes[uid] = Lane(uid)
-            if len(self._lanes) > _OPEN:
-                self._let_go()
-        else:
-            self._lanes.move_to_end(uid)
-        return lane
+    def _make_room(self) -> None:
+        """See that one log more may be open.  Raises ``Overloaded``."""
+        self._let_go(self._keep - 1)
+        if len(self._lanes) - self._closing >= self._logs:
+            raise Overloaded("as many logs are open as may", retry_after=1)
 
-    def _let_go(self) -> None:
-        """Close the log that was appended to the longest ago."""
-        oldest = next((lane for lane in self._lanes.values() if lane.is_idle), None)
-        if oldest is not None and oldest.uid != next(reversed(self._lanes)):
-            del self._lanes[oldest.uid]
-            self._pool.submit(self._store[oldest.uid].close)
+    def _use(self, lane: Lane) -> None:
+        """Something is to be done for a lane: it stays."""
+        self._lanes[lane.uid] = lane
+        self._idle.pop(lane.uid, None)
+        if lane.closing:
+            lane.closing = False
+            self._closing -= 1
+
+    def _let_go(self, keep: int) -> None:
+        """Close logs nobody appends to, those appended to the longest ago first, until so many lanes are left."""
+        while self._idle and len(self._lanes) - self._closing > keep:
+            _, lane = self._idle.popitem(last=False)
+            lane.busy = lane.closing = True
+            self._closing += 1
+            # Threads take the commits that come now behind it, so that it makes room for them.
+            closing = self._loop.run_in_executor(self._pool, self._close, lane.uid)
+            closing.add_done_callback(partial(self._closed, lane))
+
+    def _closed(self, lane: Lane, _: asyncio.Future[None]) -> None:
+        """Forget a lane whose log was closed, if nothing came meanwhile."""
+        if lane.closing:
+            self._closing -= 1
+            del self._lanes[lane.uid]
+        else:
+            self._start(lane)
 
     def _start(self, lane: Lane) -> None:
         batch = _take(lane)
@@ -180,7 +205,14 @@ class Lanes:
         if lane.waiting:
             self._start(lane)
         else:
-            lane.busy = False
+            self._rest(lane)
+
+    def _rest(self, lane: Lane) -> None:
+        """Nothing is to be done for a lane any more."""
+        lane.busy = False
+        if lane.trouble is None:
+            self._idle[lane.uid] = lane
+            self._let_go(self._keep)
 
     def _turn_away(self, lane: Lane) -> None:
         """Answer what waits behind a failure: it was not written."""
@@ -191,6 +223,10 @@ class Lanes:
             self._done(lane, behind, None)
 
     # In a thread of the pool
+
+    def _close(self, uid: str) -> None:
+        with suppress(OSError):
+            self._store[uid].close()
 
     def _commit(self, lane: Lane, batch: list[Draft]) -> None:
         trouble = None

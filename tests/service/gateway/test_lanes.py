@@ -287,11 +287,33 @@ def test_only_so_many_logs_stay_open(run, tmp_path, monkeypatch):
     async def work(lanes):
         for number in range(12):
             await lanes.outcome(draft(0, uid=f"u{number}"))
-        await asyncio.sleep(0.05)
-        assert len(lanes._lanes) == 4
+        await asyncio.gather(*[lanes.outcome(draft(0, uid=f"v{number}")) for number in range(100)])
+        while len(lanes._lanes) > 4:
+            await asyncio.sleep(0.01)
         assert len(lanes._store._writers) == 4
         again = draft(1, uid="u0")
         await lanes.outcome(again)
         assert again.receipt.last_seq == 2
+
+    run(work)
+
+
+def test_no_more_logs_are_open_than_may_be_however_many_users_come(run, disk):
+    async def work(lanes):
+        lanes._logs = lanes._keep = 4
+        disk.gate.clear()
+        first = [lanes.outcome(draft(0, uid=f"u{number}")) for number in range(4)]
+        with pytest.raises(Overloaded) as caught:
+            lanes.outcome(draft(0, uid="one-more"))
+        assert caught.value.retry_after
+        waiting = lanes.outcome(draft(1, uid="u0"))
+        disk.gate.set()
+        await asyncio.gather(*first, waiting)
+        for number in range(4, 40):
+            new, old = draft(0, uid=f"u{number}"), draft(2, uid=f"u{number - 4}")
+            await lanes.outcome(new)
+            await lanes.outcome(old)  # perhaps while its log is being closed
+            assert (new.receipt.last_seq, new.error, old.error) == (1, None, None)
+            assert len(lanes._lanes) - lanes._closing <= 4
 
     run(work)
