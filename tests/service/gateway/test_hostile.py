@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from meshlab.service.gateway.protocol import AHEAD
 from scoreboard.gate import request
 from scoreboard.hostile import GOOD
 from scoreboard.requests import look_after, send_all, status_of
@@ -101,6 +102,14 @@ def test_requests_on_one_connection_are_answered_in_their_order(gate):
         range(1, 31)
     )
     assert gate.events("piped") == list(range(30))
+
+
+def test_only_so_many_requests_are_taken_ahead_and_those_are_answered(gate):
+    hello = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert gate.raw(hello * 5_000).count(b"HTTP/1.1 200") == 1 + AHEAD
+    body = json.dumps({"userId": "ahead", "event": "x" * 100_000}).encode()
+    assert gate.raw(request(body) * 20).count(b"HTTP/1.1 200") == 20
+    assert gate.ask("GET", "/healthz")[0] == 200
 
 
 def test_a_trailer_is_no_header(gate):
