@@ -22,7 +22,7 @@ class Disconnected(Exception):
 class Exchange:
     """A request under way: its headers, who it is, and what became of it."""
 
-    __slots__ = ("_receive", "began", "grant", "headers", "received", "scope", "sent", "status", "uid")
+    __slots__ = ("_receive", "at_end", "began", "grant", "headers", "received", "scope", "sent", "status", "uid")
 
     def __init__(self, scope: Scope, receive: Receive | None, began: float) -> None:
         self.scope = scope
@@ -33,6 +33,8 @@ class Exchange:
         self.status = 0
         self.received = 0
         self.sent = 0
+        self.at_end: Callable[[], None] = _nothing
+        """Called when the answer was sent, or will not be."""
         self._receive = receive
 
     def header(self, name: bytes) -> str | None:
@@ -85,5 +87,10 @@ class Exchange:
         self.received += count
 
     def give_back(self, admission: Admission) -> None:
-        """The body is not held any more."""
+        """It is over: nothing is held for it any more."""
         admission.give_bytes(self.received)
+        self.at_end()
+
+
+def _nothing() -> None:
+    """There is nothing to do at the end."""

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from meshlab.service.gateway.admission import Limits
 from meshlab.service.gateway.answers import json_answer
 from meshlab.service.gateway.direct import Direct, is_ordinary, wire
+from meshlab.service.gateway.patience import Patience
 
 if TYPE_CHECKING:
     from meshlab.service.gateway.app import Gateway
@@ -66,7 +67,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Since when a request has been on its way; None between requests."""
         self.idle: float | None = None
         """Since when nothing has, behind a direct answer; behind others uvicorn looks for itself."""
-        self.stuck: float | None = None
+        self.patience = Patience(self.limits.request)
         self._in_head = True
         self._ended = False
         self._raw = 0
@@ -119,6 +120,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.idle = None
         self._in_head = True
         self._raw = 0
+        if self.cycle is None or self.cycle.response_complete:
+            self.patience.renew()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; a trailer is dropped."""
@@ -180,18 +183,18 @@ class GuardedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client takes no more of its answer for now."""
         super().pause_writing()
-        self.stuck = self.loop.time()
+        self.patience.pause(self.loop.time(), self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """It takes more."""
         super().resume_writing()
-        self.stuck = None
+        self.patience.resume(self.loop.time(), self.transport.get_write_buffer_size())
 
     def look(self, now: float) -> None:
         """Cut the client off if it is too slow."""
         if self.idle is not None and now - self.idle > self.limits.idle:
             self.transport.close()
-        elif self.stuck is not None and now - self.stuck > self.limits.request:
+        elif self.patience.is_over(now):
             self.transport.abort()
         elif self.arriving is not None and self.flow.read_paused:
             self.arriving += _SWEEP  # it is not the client who is slow
