@@ -98,14 +98,13 @@ class Lanes:
             lane = lane or Lane(draft.uid)
         if lane.trouble is not None:
             raise _unavailable(lane)
-        if draft.key is not None:
-            first = lane.flying.get(draft.key)
-            if first is not None:
-                if first.event != draft.event:
-                    raise Conflict("the key stands for another event, which is under way")
-                first.followers.append(draft)
-                return
+        first = lane.flying.get(draft.key) if draft.key is not None else None
+        if first is not None and first.event != draft.event:
+            raise Conflict("the key stands for another event, which is under way")
         self._admission.enter(draft.uid, draft.nbytes)
+        if first is not None:
+            first.followers.append(draft)
+            return
         self._use(lane)
         if draft.key is not None:
             lane.flying[draft.key] = draft
@@ -196,6 +195,7 @@ class Lanes:
             if draft.key is not None:
                 del lane.flying[draft.key]
             for follower in draft.followers:
+                self._admission.leave(follower.nbytes)
                 follower.receipt, follower.error, follower.duplicate = draft.receipt, draft.error, True
                 follower.done()
             draft.done()

@@ -270,6 +270,19 @@ def test_what_waits_is_bounded(run, disk):
     run(work, waiting=10)
 
 
+def test_retries_that_join_what_is_under_way_are_counted_too(run, disk):
+    async def work(lanes):
+        disk.gate.clear()
+        waiting = [lanes.outcome(draft(1, key=b"k")) for _ in range(10)]
+        assert lanes.admission.events == 10
+        with pytest.raises(Overloaded):
+            lanes.outcome(draft(1, key=b"k"))
+        disk.gate.set()
+        await asyncio.gather(*waiting)
+
+    run(work, waiting=10)
+
+
 def test_an_event_too_large_for_a_frame_fails_alone(run, tmp_path):
     async def work(lanes):
         large = Draft("ann", b"k", b'"' + b"x" * (64 << 20) + b'"')
