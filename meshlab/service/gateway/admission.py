@@ -30,7 +30,7 @@ class Limits(NamedTuple):
     waiting: int = 10_000
     """Events admitted and not yet answered."""
     waiting_bytes: int = 64 * MIB
-    """Their bytes, those of bodies that are still being received among them."""
+    """Their bytes, and those of bodies that are being received and of answers that are being sent."""
     connections: int = 1_000
     request: float = 30.0
     """From the first byte of a request to its last."""
@@ -56,6 +56,10 @@ class Admission:
         """Make room for bytes of a body.  Raises ``Overloaded``."""
         if self.nbytes + count > self.limits.waiting_bytes:
             raise Overloaded("the gateway holds as many bytes as it may", retry_after=1)
+        self.nbytes += count
+
+    def charge(self, count: int) -> None:
+        """Hold bytes of an answer, which must be given: when there is no room others wait for it."""
         self.nbytes += count
 
     def give_bytes(self, count: int) -> None:

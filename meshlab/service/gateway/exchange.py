@@ -22,7 +22,7 @@ class Disconnected(Exception):
 class Exchange:
     """A request under way: its headers, who it is, and what became of it."""
 
-    __slots__ = ("_receive", "at_end", "began", "grant", "headers", "received", "scope", "sent", "status", "uid")
+    __slots__ = ("_held", "_receive", "at_end", "began", "grant", "headers", "received", "scope", "sent", "status", "uid")
 
     def __init__(self, scope: Scope, receive: Receive | None, began: float) -> None:
         self.scope = scope
@@ -33,6 +33,7 @@ class Exchange:
         self.status = 0
         self.received = 0
         self.sent = 0
+        self._held = 0
         self.at_end: Callable[[], None] = _nothing
         """Called when the answer was sent, or will not be."""
         self._receive = receive
@@ -85,10 +86,17 @@ class Exchange:
         """Account for bytes of the body that came.  Raises ``Overloaded``."""
         admission.take_bytes(count)
         self.received += count
+        self._held += count
+
+    def hold_answer(self, count: int, admission: Admission) -> None:
+        """Account for bytes of an answer until it is sent."""
+        admission.charge(count)
+        self._held += count
 
     def give_back(self, admission: Admission) -> None:
         """It is over: nothing is held for it any more."""
-        admission.give_bytes(self.received)
+        admission.give_bytes(self._held)
+        self._held = 0
         self.at_end()
 
 

@@ -104,6 +104,27 @@ def test_a_state_keeps_its_place_among_the_reads_until_it_is_sent(start):
         time.sleep(0.1)
 
 
+def test_an_answer_that_is_not_taken_counts_as_waiting(start):
+    gate = start("--lines", "60000")
+
+    def waiting():
+        (line,) = [line for line in gate.ask("GET", "/metrics")[1].decode().splitlines()
+                   if line.startswith("meshlab_waiting_bytes ")]  # fmt: skip
+        return float(line.split()[1])
+
+    deadline = time.monotonic() + 20
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", gate.port))
+        line = json.dumps({"userId": "." * 90, "event": 1}).encode() + b"\n"
+        connection.sendall(request(line * 60_000, path="/api/mesh/wal/batch"))
+        connection.recv(100)
+        assert waiting() > 8_000_000
+    while waiting() > 1_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize(("taken", "pause", "is_cut"), [(0, 31.0, True), (64_000, 29.0, True), (64_000, 0.9, False)])
 def test_an_answer_must_be_taken_at_a_least_rate_for_as_long_as_it_lasts(taken, pause, is_cut):
     patience, now = Patience(30.0), 0.0
