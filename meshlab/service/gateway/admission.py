@@ -31,6 +31,8 @@ class Limits(NamedTuple):
     """Events admitted and not yet answered."""
     waiting_bytes: int = 64 * MIB
     """Their bytes, and those of bodies that are being received and of answers that are being sent."""
+    keys: int = 32_000_000
+    """Keys whose places are kept in memory, half of them of one user at most."""
     connections: int = 1_000
     request: float = 30.0
     """From the first byte of a request to its last."""

@@ -13,17 +13,19 @@ what a failed sync may have lost.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from math import ceil
 from typing import Protocol
 
 from meshlab.errors import MeshlabError, NotFound, StorageError, WriteFailed
 from meshlab.service.gateway.admission import Admission
 from meshlab.service.gateway.descriptors import MOST_LOGS
-from meshlab.service.gateway.keys import KeyIndex
+from meshlab.service.gateway.keys import KeyIndex, KeysFull, Room
 from meshlab.service.gateway.posts import Draft
 from meshlab.service.gateway.refusals import RETRY_SECONDS, Conflict, Overloaded, Unavailable, is_trouble
 from meshlab.store import Store
@@ -52,15 +54,36 @@ class Watch(Protocol):
 class Lane:
     """The queue of one user."""
 
-    __slots__ = ("busy", "closing", "flying", "keys", "trouble", "uid", "waiting")
+    __slots__ = ("busy", "closing", "flying", "full", "keys", "trouble", "uid", "waiting")
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
         self.waiting: list[Draft] = []
         self.flying: dict[bytes, Draft] = {}
         self.keys: KeyIndex | None = None
+        self.full: tuple[float, KeysFull] | None = None
         self.busy = self.closing = False
         self.trouble: MeshlabError | None = None
+
+    def check_keys(self) -> None:
+        """See that keys may be looked for.  Raises ``KeysFull`` for as long as the last one said."""
+        if self.full is not None:
+            until, error = self.full
+            left = until - time.monotonic()
+            if left > 0:
+                raise KeysFull(error.message, retry_after=ceil(left))
+            self.full = None
+
+    def give_up_keys(self, error: KeysFull) -> None:
+        """There were too many: hold none, and look again when the error says."""
+        self.forget_keys()
+        self.full = time.monotonic() + (error.retry_after or 0), error
+
+    def forget_keys(self) -> None:
+        """Read them anew when they are needed."""
+        if self.keys is not None:
+            self.keys.forget()
+            self.keys = None
 
 
 class Lanes:
@@ -77,6 +100,7 @@ class Lanes:
         self._watch = watch
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="append")
         self._logs, self._keep = logs, min(logs, _OPEN)
+        self._room = Room(admission.limits.keys)
         self._lanes: dict[str, Lane] = {}
         self._idle: OrderedDict[str, Lane] = OrderedDict()
         self._closing = 0
@@ -90,7 +114,7 @@ class Lanes:
     def submit(self, draft: Draft) -> None:
         """Queue a draft, which is told when it has its outcome.  One with a key that is under way joins it.
 
-        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``Conflict``.
+        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``KeysFull``, ``Conflict``.
         """
         lane = self._lanes.get(draft.uid)
         if lane is None or lane.closing:
@@ -98,6 +122,8 @@ class Lanes:
             lane = lane or Lane(draft.uid)
         if lane.trouble is not None:
             raise _unavailable(lane)
+        if draft.key is not None:
+            lane.check_keys()
         first = lane.flying.get(draft.key) if draft.key is not None else None
         if first is not None and first.event != draft.event:
             raise Conflict("the key stands for another event, which is under way")
@@ -180,6 +206,7 @@ class Lanes:
         """Forget a lane whose log was closed, if nothing came meanwhile."""
         if lane.closing:
             self._closing -= 1
+            lane.forget_keys()
             del self._lanes[lane.uid]
         else:
             self._start(lane)
@@ -200,7 +227,8 @@ class Lanes:
                 follower.done()
             draft.done()
         if trouble is not None:
-            lane.trouble, lane.keys = trouble, None
+            lane.trouble = trouble
+            lane.forget_keys()
             self._turn_away(lane)
         if lane.waiting:
             self._start(lane)
@@ -213,6 +241,10 @@ class Lanes:
         if lane.trouble is None:
             self._idle[lane.uid] = lane
             self._let_go(self._keep)
+            for idle in self._idle.values():
+                if not self._room.is_short:
+                    break
+                idle.forget_keys()
 
     def _turn_away(self, lane: Lane) -> None:
         """Answer what waits behind a failure: it was not written."""
@@ -247,11 +279,20 @@ class Lanes:
 
     def _append(self, lane: Lane, batch: list[Draft]) -> int:
         """Append what is new of a batch; returns how many frames that were."""
+        try:
+            return self._append_new(lane, batch)
+        except KeysFull as error:
+            # Nothing was written.  What is behind the first draft with a key keeps its place.
+            lane.give_up_keys(error)
+            first = next(number for number, draft in enumerate(batch) if draft.key is not None)
+            for draft in batch[first:]:
+                draft.error = error
+            return self._append_new(lane, batch[:first]) if first else 0
+
+    def _append_new(self, lane: Lane, batch: list[Draft]) -> int:
         user = self._store[lane.uid]
-        if lane.keys is None and any(draft.key for draft in batch):
-            index = KeyIndex(user.root)
-            index.load()
-            lane.keys = index
+        if any(draft.key is not None for draft in batch):
+            self._look_up_keys(lane)
         requests: dict[Draft, Request] = {}
         start: list[tuple[str | None, int]] = []
 
@@ -265,8 +306,23 @@ class Lanes:
         for draft, request in requests.items():
             draft.receipt, draft.error = request.receipt, _known(request.error) if request.error else None
         if lane.keys is not None:
-            _note(lane.keys, start[0], list(requests))
+            try:
+                _note(lane.keys, start[0], list(requests))
+            except KeysFull as error:
+                lane.give_up_keys(error)
         return sum(draft.receipt is not None for draft in requests)
+
+    def _look_up_keys(self, lane: Lane) -> None:
+        """Read the keys of a log, if that was not done.  Raises ``KeysFull``."""
+        lane.check_keys()
+        if lane.keys is None:
+            index = KeyIndex(self._store[lane.uid].root, room=self._room)
+            try:
+                index.load()
+            except BaseException:
+                index.forget()
+                raise
+            lane.keys = index
 
 
 def _unavailable(lane: Lane) -> Unavailable:

@@ -9,6 +9,7 @@ import pytest
 import meshlab
 from meshlab.errors import WriteFailed
 from meshlab.service.gateway.admission import Admission, Limits
+from meshlab.service.gateway.keys import KeysFull
 from meshlab.service.gateway.lanes import Lanes
 from meshlab.service.gateway.posts import Draft
 from meshlab.service.gateway.refusals import Conflict, Overloaded, Unavailable
@@ -281,6 +282,47 @@ def test_retries_that_join_what_is_under_way_are_counted_too(run, disk):
         await asyncio.gather(*waiting)
 
     run(work, waiting=10)
+
+
+def test_a_user_with_too_many_keys_is_told_so_and_writes_on_without(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("meshlab.service.gateway.keys._RECENT", 4)
+
+    async def work(lanes):
+        for number in range(12):
+            one = draft(number, key=b"k%d" % number)
+            await lanes.outcome(one)
+            assert one.receipt
+        with pytest.raises(KeysFull) as caught:
+            lanes.outcome(draft(12, key=b"k12"))
+        assert caught.value.retry_after == 600
+        assert lanes._room.taken == 0
+        await lanes.outcome(draft(20))
+        lanes._lanes["ann"].full = None  # ten minutes later they are read anew, and are too many still
+        drafts = [draft(21), draft(22, key=b"k22"), draft(23)]
+        await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+        assert [type(one.error) for one in drafts] == [type(None), KeysFull, KeysFull]
+        other = draft(1, uid="bob", key=b"k")
+        await lanes.outcome(other)
+        assert other.receipt
+
+    run(work, keys=16)
+    assert events(tmp_path) == [f"m{number}" for number in [*range(12), 20, 21]]
+
+
+def test_keys_of_users_who_rest_are_let_go_when_there_is_little_room(run, monkeypatch):
+    monkeypatch.setattr("meshlab.service.gateway.keys._RECENT", 4)
+
+    async def work(lanes):
+        for uid in "abcdef":
+            drafts = [draft(number, uid=uid, key=b"k%d" % number) for number in range(8)]
+            await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+            assert all(one.receipt for one in drafts)
+        assert lanes._room.taken <= 24
+        again = draft(0, uid="a", key=b"k0")
+        await lanes.outcome(again)
+        assert again.duplicate
+
+    run(work, keys=32)
 
 
 def test_an_event_too_large_for_a_frame_fails_alone(run, tmp_path):
