@@ -55,7 +55,7 @@ class Exchange:
         return None if value is None else read_key(value.decode("latin-1"))
 
     async def body(self, limit: int, admission: Admission) -> bytes:
-        """The body; what it holds in memory is accounted for until ``give_back``.
+        """The body; what it holds in memory is accounted for until ``release_body`` or ``give_back``.
 
         Raises ``TooLarge``, ``Overloaded``, ``Malformed`` and ``Disconnected``.
         """
@@ -93,10 +93,14 @@ class Exchange:
         admission.charge(count)
         self._held += count
 
-    def give_back(self, admission: Admission) -> None:
-        """It is over: nothing is held for it any more."""
+    def release_body(self, admission: Admission) -> None:
+        """The body was read and is not needed any more: what it became is accounted for by itself."""
         admission.give_bytes(self._held)
         self._held = 0
+
+    def give_back(self, admission: Admission) -> None:
+        """It is over: nothing is held for it any more."""
+        self.release_body(admission)
         self.at_end()
 
 

@@ -218,11 +218,11 @@ class Lanes:
     def _done(self, lane: Lane, batch: list[Draft], trouble: MeshlabError | None) -> None:
         """In the event loop's thread: a commit is over."""
         for draft in batch:
-            self._admission.leave(draft.nbytes)
+            self._admission.leave(draft.uid, draft.nbytes)
             if draft.key is not None:
                 del lane.flying[draft.key]
             for follower in draft.followers:
-                self._admission.leave(follower.nbytes)
+                self._admission.leave(follower.uid, follower.nbytes)
                 follower.receipt, follower.error, follower.duplicate = draft.receipt, draft.error, True
                 follower.done()
             draft.done()

@@ -264,11 +264,13 @@ def test_what_waits_is_bounded(run, disk):
         waiting = [lanes.outcome(draft(number)) for number in range(10)]
         with pytest.raises(Overloaded):
             lanes.outcome(draft(11))
+        await asyncio.sleep(0)
+        elsewhere = lanes.outcome(draft(0, uid="bob"))
         disk.gate.set()
-        await asyncio.gather(*waiting)
+        await asyncio.gather(*waiting, elsewhere)
         await lanes.outcome(draft(12))
 
-    run(work, waiting=10)
+    run(work, waiting=40)
 
 
 def test_retries_that_join_what_is_under_way_are_counted_too(run, disk):
@@ -281,7 +283,7 @@ def test_retries_that_join_what_is_under_way_are_counted_too(run, disk):
         disk.gate.set()
         await asyncio.gather(*waiting)
 
-    run(work, waiting=10)
+    run(work, waiting=40)
 
 
 def test_a_user_with_too_many_keys_is_told_so_and_writes_on_without(run, tmp_path, monkeypatch):
