@@ -6,6 +6,7 @@
       FrameTooLarge      a batch over the size of one frame
       NotFound           a store, user, segment or file that is not there
       StorageError       the operating system refused a read or a write
+        NotAUser         a file stands where a user's directory should be
         WriteFailed      a write or sync failed: what was not acknowledged is unknown
         WalPoisoned      an earlier write or sync failed: nothing is written until reopened
       DamageFound        bytes no reader may skip without being told to
@@ -86,6 +87,12 @@ class StorageError(MeshlabError, OSError):
     """The operating system refused a read or a write."""
 
     default_hint = "check permissions, the file system and the free space, then try again"
+
+
+class NotAUser(StorageError):
+    """A file stands where the directory of a user should be."""
+
+    default_hint = "a file stands where a user's directory should be: move it away"
 
 
 class WriteFailed(StorageError):

@@ -75,6 +75,7 @@ def _run(settings: Settings, host: str, port: int, tokens: Path | None, quiet: b
     from meshlab.service.gateway.access import AccessLog
     from meshlab.service.gateway.app import Gateway, Options
     from meshlab.service.gateway.auth import Tokens
+    from meshlab.service.gateway.descriptors import take_shares
     from meshlab.service.gateway.files import MeasuredFiles
     from meshlab.service.gateway.server import is_loopback, listen, serve
     from meshlab.service.jsonlog import json_logger
@@ -92,13 +93,18 @@ def _run(settings: Settings, host: str, port: int, tokens: Path | None, quiet: b
             f"{host} can be reached from other machines and there are no tokens",
             hint="give --tokens FILE, or listen on 127.0.0.1",
         )
+    limits, shares = _limits(values), take_shares(values["connections"])
+    if shares.connections < limits.connections:
+        logger.warning("few files may be open", extra={"fields": {**shares._asdict(), "hint": "raise LimitNOFILE"}})
     metrics = Metrics(values["users"])
     store = Store(settings.store, files=MeasuredFiles(metrics))
     gateway = Gateway(
         store,
         known,
         metrics,
-        options=Options(_limits(values), tuple(values["cors"]), (host,)),
+        options=Options(
+            limits._replace(connections=shares.connections), tuple(values["cors"]), (host,), logs=shares.logs
+        ),
         survey=Survey(store.path, limit=None if values["limit"] is None else int(values["limit"])),
         access=AccessLog(None if quiet else sys.stderr),
         logger=logger,

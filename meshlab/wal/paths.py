@@ -16,7 +16,7 @@ import stat
 from datetime import date
 from pathlib import Path
 
-from meshlab.errors import BadUserId, NotFound, StorageError, storage_errors
+from meshlab.errors import BadUserId, NotAUser, NotFound, StorageError, storage_errors
 
 DEFAULT_STORE = "mesh_store"
 PRIVATE = ".meshlab"
@@ -70,9 +70,7 @@ def user_root(store: Path, uid: str) -> Path:
     if stat.S_ISLNK(mode):
         raise BadUserId(f"user id {uid!r}: {root} is a symbolic link", hint="a user's directory must be a real one")
     if not stat.S_ISDIR(mode):
-        raise StorageError(
-            f"{root} is not a directory", hint="a file stands where a user's directory should be: move it away"
-        )
+        raise NotAUser(f"{root} is not a directory")
     if _is_case_blind(root):
         _refuse_case_twin(store, uid)
     return root

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from meshlab.service.gateway.refusals import Overloaded, TooFast
 
 MIB = 1 << 20
+_SHARE = 4
 _USERS = 10_000
 """Users whose rate is remembered; who is forgotten has not been heard of the longest."""
 
@@ -28,9 +29,11 @@ class Limits(NamedTuple):
     rate: float | None = 10_000.0
     """Events per second of one user; as many may come at once."""
     waiting: int = 10_000
-    """Events admitted and not yet answered."""
+    """Events admitted and not yet answered, a quarter of them of one user at most; of their bytes too."""
     waiting_bytes: int = 64 * MIB
-    """Their bytes, those of bodies that are still being received among them."""
+    """Their bytes, and those of bodies that are being received and of answers that are being sent."""
+    keys: int = 32_000_000
+    """Keys whose places are kept in memory, half of them of one user at most."""
     connections: int = 1_000
     request: float = 30.0
     """From the first byte of a request to its last."""
@@ -50,12 +53,17 @@ class Admission:
         self.events = 0
         self.nbytes = 0
         self._steady = steady
+        self._waiting: dict[str, list[int]] = {}
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def take_bytes(self, count: int) -> None:
         """Make room for bytes of a body.  Raises ``Overloaded``."""
         if self.nbytes + count > self.limits.waiting_bytes:
             raise Overloaded("the gateway holds as many bytes as it may", retry_after=1)
+        self.nbytes += count
+
+    def charge(self, count: int) -> None:
+        """Hold bytes of an answer, which must be given: when there is no room others wait for it."""
         self.nbytes += count
 
     def give_bytes(self, count: int) -> None:
@@ -67,13 +75,25 @@ class Admission:
         limits = self.limits
         if self.events >= limits.waiting or self.nbytes + nbytes > limits.waiting_bytes:
             raise Overloaded("as many events wait to be written as may", retry_after=1)
+        has = self._waiting.get(uid)
+        if has is not None and (has[0] >= limits.waiting // _SHARE or has[1] + nbytes > limits.waiting_bytes // _SHARE):
+            raise Overloaded("as many events of this user wait to be written as may", retry_after=1)
         if limits.rate is not None:
             self._take_turn(uid, limits.rate)
+        if has is None:
+            has = self._waiting[uid] = [0, 0]
+        has[0] += 1
+        has[1] += nbytes
         self.events += 1
         self.nbytes += nbytes
 
-    def leave(self, nbytes: int) -> None:
+    def leave(self, uid: str, nbytes: int) -> None:
         """An admitted event is answered."""
+        has = self._waiting[uid]
+        has[0] -= 1
+        has[1] -= nbytes
+        if not has[0]:
+            del self._waiting[uid]
         self.events -= 1
         self.nbytes -= nbytes
 

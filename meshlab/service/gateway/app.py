@@ -24,6 +24,7 @@ from meshlab.service.gateway.answers import Answer, json_answer, receipt_answer,
 from meshlab.service.gateway.appends import Appends
 from meshlab.service.gateway.assets import BRIDGE, bridge_answer
 from meshlab.service.gateway.auth import METRICS, Tokens
+from meshlab.service.gateway.descriptors import MOST_LOGS
 from meshlab.service.gateway.direct import WAL
 from meshlab.service.gateway.exchange import Disconnected, Exchange, Receive, Scope, Send
 from meshlab.service.gateway.health import is_full, lacks_space, shortcomings
@@ -41,6 +42,9 @@ _MEND_EVERY = 1.0
 _LOOK_EVERY = 15.0
 """Seconds between two tries to open logs in trouble, and between two looks at the store's files."""
 
+_PIECE = 256 << 10
+"""Bytes of an answer that are handed on at a time."""
+
 Handler = Callable[[Exchange], Awaitable[Answer | Stream]]
 
 
@@ -52,6 +56,8 @@ class Options(NamedTuple):
     """Other origins whose pages may use it."""
     hosts: tuple[str, ...] = ()
     """Names it answers to, besides those of the loopback, when there are no tokens."""
+    logs: int = MOST_LOGS
+    """Logs that may be open at a time."""
 
 
 class Gateway:
@@ -101,12 +107,17 @@ class Gateway:
         answer = await self._answer(exchange, handler)
         if isinstance(answer, Stream):
             await _response(answer)(scope, receive, send)
-            return
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        else:
+            await _send(answer, send)
 
     async def _answer(self, exchange: Exchange, handler: Handler) -> Answer | Stream:
-        """What a route answers, errors included."""
+        """What a route answers, errors included; it is accounted for until it is sent."""
+        answer = await self._outcome(exchange, handler)
+        if isinstance(answer, Answer):
+            exchange.hold_answer(len(answer.body), self._admission)
+        return answer
+
+    async def _outcome(self, exchange: Exchange, handler: Handler) -> Answer | Stream:
         try:
             self._check_origin(exchange)
             return await handler(exchange)
@@ -157,7 +168,7 @@ class Gateway:
 
     def _built(self) -> Starlette:
         """The routes, for which the event loop must be there."""
-        lanes = Lanes(self.store, self._admission, self)
+        lanes = Lanes(self.store, self._admission, self, logs=self.options.logs)
         reads = Reads(self.store, self._admission, self.tokens, self.metrics)
         appends = Appends(lanes, self._admission, self.tokens, self.metrics, self._secret)
         self._lanes, self._reads, self._appends = lanes, reads, appends
@@ -317,9 +328,27 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
 def _response(answer: Answer | Stream) -> Response:
     if isinstance(answer, Stream):
         return StreamingResponse(in_threads(answer.pieces), answer.status, media_type="application/json")
-    response = Response(answer.body, answer.status)
-    response.raw_headers = answer.all_headers
-    return response
+    return _Whole(answer)
+
+
+class _Whole(Response):
+    """An answer as Starlette has them."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(None, answer.status)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _send(self._answer, send)
+
+
+async def _send(answer: Answer, send: Send) -> None:
+    """Send an answer, a large one piece by piece: until the client takes it, it is still ours."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers})
+    view = memoryview(answer.body)
+    for at in range(0, len(view), _PIECE):
+        await send({"type": "http.response.body", "body": bytes(view[at : at + _PIECE]), "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _counted(exchange: Exchange, send: Send) -> Send:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable
 
 from meshlab.errors import MeshlabError
@@ -12,11 +14,14 @@ from meshlab.service.gateway.auth import APPEND, Grant, Tokens
 from meshlab.service.gateway.exchange import Exchange
 from meshlab.service.gateway.lanes import Lanes
 from meshlab.service.gateway.posts import Draft, read_post, split_lines
-from meshlab.service.gateway.refusals import Malformed, TooLarge, verdict
+from meshlab.service.gateway.refusals import Malformed, Overloaded, TooLarge, verdict
 from meshlab.service.metrics import Metrics
 
 _BREATH = 256
 """Lines of a batch that are read before other requests get a turn."""
+
+_PATIENCE = 2.0
+"""Seconds a batch waits for room, while its body is held."""
 
 MIXED = 207
 """The status of a batch in which not every line was written."""
@@ -44,6 +49,7 @@ class Appends:
     def _draft(self, exchange: Exchange, body: bytes) -> Draft:
         """The draft of a body, if who sends it may append it."""
         draft = read_post(body, exchange.key)
+        exchange.release_body(self._admission)
         exchange.uid = draft.uid
         assert exchange.grant is not None
         exchange.grant.check(draft.uid, APPEND)
@@ -66,41 +72,15 @@ class Appends:
             )
         limits = self._admission.limits
         body = await exchange.body(limits.batch, self._admission)
-        taken: list[tuple[int, Draft | MeshlabError]] = []
-        waiters: list[asyncio.Future[None]] = []
-        stopped: dict[str, MeshlabError] = {}
+        batch = _Batch(self._lanes, grant)
         for number, line in split_lines(body, limits.lines, limits.body):
-            taken.append((number, self._take(grant, line, waiters, stopped)))
+            batch.taken.append((number, await batch.take(line)))
             if number % _BREATH == 0:
                 await asyncio.sleep(0)
-        for waiter in waiters:
-            await waiter
-        return self._result(taken)
-
-    def _take(
-        self,
-        grant: Grant,
-        line: bytes | TooLarge,
-        waiters: list[asyncio.Future[None]],
-        stopped: dict[str, MeshlabError],
-    ) -> Draft | MeshlabError:
-        """Submit one line.  When a user's line is to be sent again, so are those behind it: order is kept."""
-        if isinstance(line, TooLarge):
-            return line
-        try:
-            draft = read_post(line)
-            grant.check(draft.uid, APPEND)
-        except MeshlabError as error:
-            return error
-        if draft.uid in stopped:
-            return stopped[draft.uid]
-        try:
-            waiters.append(self._lanes.outcome(draft))
-        except MeshlabError as error:
-            if verdict(error).retry_after is not None:
-                stopped[draft.uid] = error
-            return error
-        return draft
+        del body
+        exchange.release_body(self._admission)
+        await batch.settled()
+        return self._result(batch.taken)
 
     def _result(self, taken: list[tuple[int, Draft | MeshlabError]]) -> Answer:
         results = [line_result(number, outcome, self._secret) for number, outcome in taken]
@@ -113,3 +93,59 @@ class Appends:
                 self._metrics.add("meshlab_rejects_total", 1, verdict(error).reason, uid=uid)
         said = {"success": not failed, "written": len(results) - failed, "failed": failed, "results": results}
         return json_answer(said, MIXED if failed else 200)
+
+
+class _Batch:
+    """The lines of a batch, those that were taken, and whose outcome is to come."""
+
+    def __init__(self, lanes: Lanes, grant: Grant) -> None:
+        self.taken: list[tuple[int, Draft | MeshlabError]] = []
+        self._lanes, self._grant = lanes, grant
+        self._stopped: dict[str, MeshlabError] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._patience = _PATIENCE
+
+    async def take(self, line: bytes | TooLarge) -> Draft | MeshlabError:
+        """Submit one line.  When a user's line is to be sent again, so are those behind it: order is kept."""
+        if isinstance(line, TooLarge):
+            return line
+        try:
+            draft = read_post(line)
+            self._grant.check(draft.uid, APPEND)
+        except MeshlabError as error:
+            return error
+        if draft.uid in self._stopped:
+            return self._stopped[draft.uid]
+        try:
+            await self._submit(draft)
+        except MeshlabError as error:
+            if verdict(error).retry_after is not None:
+                self._stopped[draft.uid] = error
+            return error
+        return draft
+
+    async def settled(self) -> None:
+        """Wait until all have their outcome."""
+        while self._waiters:
+            await self._waiters.popleft()
+
+    async def _submit(self, draft: Draft) -> None:
+        """Submit one; where there is no room, when lines before it have been written."""
+        while True:
+            try:
+                self._waiters.append(self._lanes.outcome(draft))
+                return
+            except Overloaded:
+                if not await self._gained():
+                    raise
+
+    async def _gained(self) -> bool:
+        """Wait for the first line that has no outcome yet, all in all for a while; whether it has it now."""
+        while self._waiters and self._waiters[0].done():
+            self._waiters.popleft()
+        if not self._waiters:
+            return False
+        began = time.monotonic()
+        done, _ = await asyncio.wait([self._waiters[0]], timeout=max(0.0, self._patience))
+        self._patience -= time.monotonic() - began
+        return bool(done)

@@ -76,11 +76,11 @@ class Direct:
         """The request is whole."""
         self.more_body = False
         exchange, gateway = self._exchange, self._protocol.gateway
-        gateway.answer_directly(exchange, b"".join(self._parts), self._answer)
+        body, self._parts = b"".join(self._parts), []
+        gateway.answer_directly(exchange, body, self._answer)
 
     def _answer(self, answer: Answer) -> None:
         """Write the answer, if the client is still there; the connection goes on."""
-        self._parts = []
         self.response_started = self.response_complete = True
         protocol = self._protocol
         if self.disconnected or protocol.transport.is_closing():

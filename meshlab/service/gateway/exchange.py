@@ -22,7 +22,7 @@ class Disconnected(Exception):
 class Exchange:
     """A request under way: its headers, who it is, and what became of it."""
 
-    __slots__ = ("_receive", "began", "grant", "headers", "received", "scope", "sent", "status", "uid")
+    __slots__ = ("_held", "_receive", "at_end", "began", "grant", "headers", "received", "scope", "sent", "status", "uid")
 
     def __init__(self, scope: Scope, receive: Receive | None, began: float) -> None:
         self.scope = scope
@@ -33,6 +33,9 @@ class Exchange:
         self.status = 0
         self.received = 0
         self.sent = 0
+        self._held = 0
+        self.at_end: Callable[[], None] = _nothing
+        """Called when the answer was sent, or will not be."""
         self._receive = receive
 
     def header(self, name: bytes) -> str | None:
@@ -52,7 +55,7 @@ class Exchange:
         return None if value is None else read_key(value.decode("latin-1"))
 
     async def body(self, limit: int, admission: Admission) -> bytes:
-        """The body; what it holds in memory is accounted for until ``give_back``.
+        """The body; what it holds in memory is accounted for until ``release_body`` or ``give_back``.
 
         Raises ``TooLarge``, ``Overloaded``, ``Malformed`` and ``Disconnected``.
         """
@@ -83,7 +86,23 @@ class Exchange:
         """Account for bytes of the body that came.  Raises ``Overloaded``."""
         admission.take_bytes(count)
         self.received += count
+        self._held += count
+
+    def hold_answer(self, count: int, admission: Admission) -> None:
+        """Account for bytes of an answer until it is sent."""
+        admission.charge(count)
+        self._held += count
+
+    def release_body(self, admission: Admission) -> None:
+        """The body was read and is not needed any more: what it became is accounted for by itself."""
+        admission.give_bytes(self._held)
+        self._held = 0
 
     def give_back(self, admission: Admission) -> None:
-        """The body is not held any more."""
-        admission.give_bytes(self.received)
+        """It is over: nothing is held for it any more."""
+        self.release_body(admission)
+        self.at_end()
+
+
+def _nothing() -> None:
+    """There is nothing to do at the end."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from meshlab.errors import MeshlabError
+from meshlab.errors import MeshlabError, WalPoisoned, WriteFailed
 from meshlab.service.survey import free_bytes
 from meshlab.wording import counted, size_text
 
@@ -39,8 +40,8 @@ def is_full(error: MeshlabError) -> bool:
 
 
 def cause_of(error: MeshlabError) -> str:
-    """What the operating system said, without paths."""
+    """What the operating system said, in its own words: those of an error may name a path or a user."""
     cause = error.__cause__
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return error.message.rpartition(": ")[2]
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return os.strerror(cause.errno)
+    return "an earlier write failed" if isinstance(error, WalPoisoned | WriteFailed) else "the log cannot be used"

@@ -2,7 +2,9 @@
 
 The log is the store of keys; what is kept here is an index of it, made anew whenever it
 is needed and missing.  An entry is the hash of a key and the place of its line, so a hit
-is always checked against the line itself.  Sixteen bytes a key, of two days at most.
+is always checked against the line itself.  Sixteen bytes a key, of two days at most, up
+to forty while runs are merged; the newest of a user, 4,096 at most, take about a hundred.
+A ``Room`` bounds how many there are.
 
 Whoever looks for a key in order to append holds ``wal.lock`` and has caught up with the
 end of the log: then no other process can add the same key meanwhile.
@@ -11,6 +13,7 @@ end of the log: then no other process can add the same key meanwhile.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from meshlab.errors import storage_errors
+from meshlab.service.gateway.refusals import Refused
 from meshlab.times import DAY, day_of, midnight, parse_time
 from meshlab.wal.chain import MIDDLE
 from meshlab.wal.commit import Receipt
@@ -44,11 +48,46 @@ WINDOW = DAY
 
 _OFFSET_BITS = 40
 _OFFSETS = (1 << _OFFSET_BITS) - 1
-_RECENT = 1 << 16
+_RECENT = 1 << 12
 """Keys kept in a dict before they are frozen into an array."""
 
 _LOOK = 64 << 10
 _TIME = slice(len(LINE_START), len(LINE_START) + TIME_LENGTH)
+
+
+class KeysFull(Refused):
+    """More keys than may be kept."""
+
+    status, reason = 503, "overload"
+    default_hint = "nothing was written; events without a key are taken, those with one again when older keys expire"
+
+
+class Room:
+    """How many keys all indexes of a process may hold, and each of them; threads may share it."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._each = most, most // 2
+        self._mutex = threading.Lock()
+        self.taken = 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether indexes nobody uses should be let go."""
+        return self.taken > 3 * self._most // 4
+
+    def take(self, has: int, count: int) -> None:
+        """Make room for keys of an index that ``has`` some.  Raises ``KeysFull``."""
+        with self._mutex:
+            if has + count > self._each:
+                raise KeysFull(f"this user has used {self._each:,} keys in a day, as many as may be", retry_after=600)
+            if self.taken + count > self._most:
+                raise KeysFull("the gateway keeps as many keys as it may", retry_after=60)
+            self.taken += count
+
+    def give(self, count: int) -> None:
+        """Keys are held no more."""
+        with self._mutex:
+            self.taken -= count
 
 
 class Known(NamedTuple):
@@ -59,21 +98,29 @@ class Known(NamedTuple):
 
 
 class KeyIndex:
-    """The keys of one user's log; for one thread at a time."""
+    """The keys of one user's log; for one thread at a time.  ``forget`` gives back the ``room`` it takes.
 
-    def __init__(self, root: Path, *, clock: Callable[[], int] = wall_clock) -> None:
+    ``load``, ``catch_up`` and ``add`` raise ``KeysFull``, after which it is of no use.
+    """
+
+    def __init__(self, root: Path, *, clock: Callable[[], int] = wall_clock, room: Room | None = None) -> None:
         self._root = root
         self._clock = clock
-        self._forget()
+        self._room = room or Room(1 << 62)
+        self._frozen = 0
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        self._room.give(self._frozen)
+        self._frozen = 0
         self._recent: dict[int, int] = {}
         self._runs: list[_Run] = []
         self._segment, self._size = "", 0
 
     def __len__(self) -> int:
         """Keys in the index, expired ones that were not dropped yet among them."""
-        return len(self._recent) + sum(len(run.hashes) for run in self._runs)
+        return len(self._recent) + self._frozen
 
     def load(self) -> None:
         """Read what the log holds now, without a lock: the long part of catching up."""
@@ -87,7 +134,7 @@ class KeyIndex:
         if segment is None or (segment, size) == (self._segment, self._size):
             return
         if segment == self._segment and size < self._size:
-            self._forget()
+            self.forget()
         self._read_from(segment, size)
         self._segment, self._size = segment, size
 
@@ -161,11 +208,16 @@ class KeyIndex:
 
     def _freeze(self, hashes: Any, places: Any) -> None:
         """Add a run; neighbours of one size are merged, so that there are few."""
+        self._room.take(self._frozen, len(hashes))
+        self._frozen += len(hashes)
         self._runs.append(_Run.of(hashes, places))
         floor = _place(day_of(self._clock() - WINDOW), 0)
         while len(self._runs) > 1 and len(self._runs[-2].hashes) <= 2 * len(self._runs[-1].hashes):
-            last, before = self._runs.pop(), self._runs.pop()
-            self._runs.append(before.merged(last, floor))
+            last, before = self._runs.pop().since(floor), self._runs.pop().since(floor)
+            self._runs.append(before.merged(last))
+        frozen = sum(len(run.hashes) for run in self._runs)
+        self._room.give(self._frozen - frozen)
+        self._frozen = frozen
 
 
 class _Run(NamedTuple):
@@ -179,17 +231,29 @@ class _Run(NamedTuple):
         order = np.lexsort((-places, hashes))
         return cls(hashes[order], places[order])
 
-    def merged(self, other: _Run, floor: int) -> _Run:
-        """Both in one, without what stands before ``floor``."""
-        hashes = np.concatenate([self.hashes, other.hashes])
-        places = np.concatenate([self.places, other.places])
-        young = places >= floor
-        return _Run.of(hashes[young], places[young])
+    def since(self, floor: int) -> _Run:
+        """It without what stands before ``floor``."""
+        young = self.places >= floor
+        return self if young.all() else _Run(self.hashes[young], self.places[young])
+
+    def merged(self, newer: _Run) -> _Run:
+        """Both in one.  Nothing is sorted: for a moment it takes what both take once more, and little beside."""
+        at = np.searchsorted(self.hashes, newer.hashes, "left")
+        at += np.arange(len(at))
+        old = np.ones(len(self.hashes) + len(newer.hashes), bool)
+        old[at] = False
+        return _Run(*(_interleaved(old, at, *pair) for pair in zip(self, newer, strict=True)))
 
     def places_of(self, wanted: int) -> Iterator[int]:
         first = np.searchsorted(self.hashes, wanted, "left")
         last = np.searchsorted(self.hashes, wanted, "right")
         yield from self.places[first:last].tolist()
+
+
+def _interleaved(old: Any, at: Any, of_old: Any, of_new: Any) -> Any:
+    both = np.empty(len(old), np.int64)
+    both[old], both[at] = of_old, of_new
+    return both
 
 
 def _place(segment: str, offset: int) -> int:

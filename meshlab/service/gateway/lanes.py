@@ -13,23 +13,28 @@ what a failed sync may have lost.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from math import ceil
 from typing import Protocol
 
 from meshlab.errors import MeshlabError, NotFound, StorageError, WriteFailed
 from meshlab.service.gateway.admission import Admission
-from meshlab.service.gateway.keys import KeyIndex
+from meshlab.service.gateway.descriptors import MOST_LOGS
+from meshlab.service.gateway.keys import KeyIndex, KeysFull, Room
 from meshlab.service.gateway.posts import Draft
-from meshlab.service.gateway.refusals import RETRY_SECONDS, Conflict, Unavailable, is_trouble
+from meshlab.service.gateway.refusals import RETRY_SECONDS, Conflict, Overloaded, Unavailable, is_trouble
 from meshlab.store import Store
 from meshlab.wal.commit import Request
 from meshlab.wal.recovery import LogEnd
 
 THREADS = 8
 _OPEN = 256
-"""Logs kept open; each holds two files and a page of memory."""
+"""Logs kept open that nobody appends to."""
 
 _AT_ONCE = 4096
 _AT_ONCE_BYTES = 4 << 20
@@ -49,31 +54,56 @@ class Watch(Protocol):
 class Lane:
     """The queue of one user."""
 
-    __slots__ = ("busy", "flying", "keys", "trouble", "uid", "waiting")
+    __slots__ = ("busy", "closing", "flying", "full", "keys", "trouble", "uid", "waiting")
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
         self.waiting: list[Draft] = []
         self.flying: dict[bytes, Draft] = {}
         self.keys: KeyIndex | None = None
-        self.busy = False
+        self.full: tuple[float, KeysFull] | None = None
+        self.busy = self.closing = False
         self.trouble: MeshlabError | None = None
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing would be missed if it were forgotten."""
-        return not self.busy and not self.waiting and self.trouble is None
+    def check_keys(self) -> None:
+        """See that keys may be looked for.  Raises ``KeysFull`` for as long as the last one said."""
+        if self.full is not None:
+            until, error = self.full
+            left = until - time.monotonic()
+            if left > 0:
+                raise KeysFull(error.message, retry_after=ceil(left))
+            self.full = None
+
+    def give_up_keys(self, error: KeysFull) -> None:
+        """There were too many: hold none, and look again when the error says."""
+        self.forget_keys()
+        self.full = time.monotonic() + (error.retry_after or 0), error
+
+    def forget_keys(self) -> None:
+        """Read them anew when they are needed."""
+        if self.keys is not None:
+            self.keys.forget()
+            self.keys = None
 
 
 class Lanes:
-    """All lanes of a store; for the event loop's thread, but for what is said of threads."""
+    """All lanes of a store; for the event loop's thread, but for what is said of threads.
 
-    def __init__(self, store: Store, admission: Admission, watch: Watch, *, threads: int = THREADS) -> None:
+    ``logs`` bounds the lanes, each of which may have its log open.
+    """
+
+    def __init__(
+        self, store: Store, admission: Admission, watch: Watch, *, threads: int = THREADS, logs: int = MOST_LOGS
+    ) -> None:
         self._store = store
         self._admission = admission
         self._watch = watch
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="append")
-        self._lanes: OrderedDict[str, Lane] = OrderedDict()
+        self._logs, self._keep = logs, min(logs, _OPEN)
+        self._room = Room(admission.limits.keys)
+        self._lanes: dict[str, Lane] = {}
+        self._idle: OrderedDict[str, Lane] = OrderedDict()
+        self._closing = 0
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -84,19 +114,24 @@ class Lanes:
     def submit(self, draft: Draft) -> None:
         """Queue a draft, which is told when it has its outcome.  One with a key that is under way joins it.
 
-        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``Conflict``.
+        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``KeysFull``, ``Conflict``.
         """
-        lane = self._lane(draft.uid)
+        lane = self._lanes.get(draft.uid)
+        if lane is None or lane.closing:
+            self._make_room()
+            lane = lane or Lane(draft.uid)
         if lane.trouble is not None:
             raise _unavailable(lane)
         if draft.key is not None:
-            first = lane.flying.get(draft.key)
-            if first is not None:
-                if first.event != draft.event:
-                    raise Conflict("the key stands for another event, which is under way")
-                first.followers.append(draft)
-                return
+            lane.check_keys()
+        first = lane.flying.get(draft.key) if draft.key is not None else None
+        if first is not None and first.event != draft.event:
+            raise Conflict("the key stands for another event, which is under way")
         self._admission.enter(draft.uid, draft.nbytes)
+        if first is not None:
+            first.followers.append(draft)
+            return
+        self._use(lane)
         if draft.key is not None:
             lane.flying[draft.key] = draft
         lane.waiting.append(draft)
@@ -125,8 +160,14 @@ class Lanes:
             assert lane.trouble is not None
             if may(lane.trouble):
                 lane.busy = True
-                lane.trouble = await self._loop.run_in_executor(self._pool, self._try, lane.uid)
-                lane.busy = False
+                trying = self._loop.run_in_executor(self._pool, self._try, lane.uid)
+                trying.add_done_callback(partial(self._tried, lane))
+                # Who waits may be cancelled; the thread goes on, and ``drain`` waits for it.
+                await asyncio.shield(trying)
+
+    def _tried(self, lane: Lane, trying: asyncio.Future[MeshlabError | None]) -> None:
+        lane.trouble = trying.result()
+        self._rest(lane)
 
     def _try(self, uid: str) -> MeshlabError | None:
         """In a thread: append nothing, which opens and repairs all the same."""
@@ -137,22 +178,38 @@ class Lanes:
             return error
         return None
 
-    def _lane(self, uid: str) -> Lane:
-        lane = self._lanes.get(uid)
-        if lane is None:
-            lane = self._lanes[uid] = Lane(uid)
-            if len(self._lanes) > _OPEN:
-                self._let_go()
-        else:
-            self._lanes.move_to_end(uid)
-        return lane
+    def _make_room(self) -> None:
+        """See that one log more may be open.  Raises ``Overloaded``."""
+        self._let_go(self._keep - 1)
+        if len(self._lanes) - self._closing >= self._logs:
+            raise Overloaded("as many logs are open as may", retry_after=1)
 
-    def _let_go(self) -> None:
-        """Close the log that was appended to the longest ago."""
-        oldest = next((lane for lane in self._lanes.values() if lane.is_idle), None)
-        if oldest is not None and oldest.uid != next(reversed(self._lanes)):
-            del self._lanes[oldest.uid]
-            self._pool.submit(self._store[oldest.uid].close)
+    def _use(self, lane: Lane) -> None:
+        """Something is to be done for a lane: it stays."""
+        self._lanes[lane.uid] = lane
+        self._idle.pop(lane.uid, None)
+        if lane.closing:
+            lane.closing = False
+            self._closing -= 1
+
+    def _let_go(self, keep: int) -> None:
+        """Close logs nobody appends to, those appended to the longest ago first, until so many lanes are left."""
+        while self._idle and len(self._lanes) - self._closing > keep:
+            _, lane = self._idle.popitem(last=False)
+            lane.busy = lane.closing = True
+            self._closing += 1
+            # Threads take the commits that come now behind it, so that it makes room for them.
+            closing = self._loop.run_in_executor(self._pool, self._close, lane.uid)
+            closing.add_done_callback(partial(self._closed, lane))
+
+    def _closed(self, lane: Lane, _: asyncio.Future[None]) -> None:
+        """Forget a lane whose log was closed, if nothing came meanwhile."""
+        if lane.closing:
+            self._closing -= 1
+            lane.forget_keys()
+            del self._lanes[lane.uid]
+        else:
+            self._start(lane)
 
     def _start(self, lane: Lane) -> None:
         batch = _take(lane)
@@ -161,20 +218,33 @@ class Lanes:
     def _done(self, lane: Lane, batch: list[Draft], trouble: MeshlabError | None) -> None:
         """In the event loop's thread: a commit is over."""
         for draft in batch:
-            self._admission.leave(draft.nbytes)
+            self._admission.leave(draft.uid, draft.nbytes)
             if draft.key is not None:
                 del lane.flying[draft.key]
             for follower in draft.followers:
+                self._admission.leave(follower.uid, follower.nbytes)
                 follower.receipt, follower.error, follower.duplicate = draft.receipt, draft.error, True
                 follower.done()
             draft.done()
         if trouble is not None:
-            lane.trouble, lane.keys = trouble, None
+            lane.trouble = trouble
+            lane.forget_keys()
             self._turn_away(lane)
         if lane.waiting:
             self._start(lane)
         else:
-            lane.busy = False
+            self._rest(lane)
+
+    def _rest(self, lane: Lane) -> None:
+        """Nothing is to be done for a lane any more."""
+        lane.busy = False
+        if lane.trouble is None:
+            self._idle[lane.uid] = lane
+            self._let_go(self._keep)
+            for idle in self._idle.values():
+                if not self._room.is_short:
+                    break
+                idle.forget_keys()
 
     def _turn_away(self, lane: Lane) -> None:
         """Answer what waits behind a failure: it was not written."""
@@ -186,6 +256,10 @@ class Lanes:
 
     # In a thread of the pool
 
+    def _close(self, uid: str) -> None:
+        with suppress(OSError):
+            self._store[uid].close()
+
     def _commit(self, lane: Lane, batch: list[Draft]) -> None:
         trouble = None
         frames = 0
@@ -194,8 +268,8 @@ class Lanes:
         except Exception as error:
             known = _known(error)
             for draft in batch:
-                if draft.receipt is None and draft.error is None:
-                    draft.error = known
+                # Those the index knew too: what it found may be written and not on disk.
+                draft.receipt, draft.duplicate, draft.error = None, False, draft.error or known
             if is_trouble(known):
                 trouble = known
                 self._store[lane.uid].close()
@@ -205,11 +279,20 @@ class Lanes:
 
     def _append(self, lane: Lane, batch: list[Draft]) -> int:
         """Append what is new of a batch; returns how many frames that were."""
+        try:
+            return self._append_new(lane, batch)
+        except KeysFull as error:
+            # Nothing was written.  What is behind the first draft with a key keeps its place.
+            lane.give_up_keys(error)
+            first = next(number for number, draft in enumerate(batch) if draft.key is not None)
+            for draft in batch[first:]:
+                draft.error = error
+            return self._append_new(lane, batch[:first]) if first else 0
+
+    def _append_new(self, lane: Lane, batch: list[Draft]) -> int:
         user = self._store[lane.uid]
-        if lane.keys is None and any(draft.key for draft in batch):
-            index = KeyIndex(user.root)
-            index.load()
-            lane.keys = index
+        if any(draft.key is not None for draft in batch):
+            self._look_up_keys(lane)
         requests: dict[Draft, Request] = {}
         start: list[tuple[str | None, int]] = []
 
@@ -223,8 +306,23 @@ class Lanes:
         for draft, request in requests.items():
             draft.receipt, draft.error = request.receipt, _known(request.error) if request.error else None
         if lane.keys is not None:
-            _note(lane.keys, start[0], list(requests))
+            try:
+                _note(lane.keys, start[0], list(requests))
+            except KeysFull as error:
+                lane.give_up_keys(error)
         return sum(draft.receipt is not None for draft in requests)
+
+    def _look_up_keys(self, lane: Lane) -> None:
+        """Read the keys of a log, if that was not done.  Raises ``KeysFull``."""
+        lane.check_keys()
+        if lane.keys is None:
+            index = KeyIndex(self._store[lane.uid].root, room=self._room)
+            try:
+                index.load()
+            except BaseException:
+                index.forget()
+                raise
+            lane.keys = index
 
 
 def _unavailable(lane: Lane) -> Unavailable:

@@ -6,20 +6,24 @@ length beside chunks, bare line feeds).  What is added here:
 - the head of a request, and the whole of it on the wire, have a largest size;
 - a request must have arrived after some time, and an answer must be taken;
 - a request that is whole gets its answer, whatever comes behind it on the connection;
+- only so many requests may wait for the answers before theirs, and meanwhile no more are read;
 - trailers are dropped, so that nothing becomes a header after the headers were read.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from meshlab.service.gateway.admission import Limits
 from meshlab.service.gateway.answers import json_answer
 from meshlab.service.gateway.direct import Direct, is_ordinary, wire
+from meshlab.service.gateway.patience import Patience
 
 if TYPE_CHECKING:
     from meshlab.service.gateway.app import Gateway
@@ -27,9 +31,29 @@ if TYPE_CHECKING:
 HEAD = 32 << 10
 """Bytes a request line and its headers may have."""
 
+AHEAD = 32
+"""Requests that may wait behind one that is not answered yet."""
+
 _SLACK = 1 << 20
 _SWEEP = 0.25
 """Seconds between two looks for clients that are too slow."""
+
+
+class _Ahead(Exception):
+    """A client sent too many requests ahead."""
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests that came already wait for their turn."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Collection[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, if nothing waits."""
+        if not self._waiting:
+            super().resume_reading()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -43,7 +67,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Since when a request has been on its way; None between requests."""
         self.idle: float | None = None
         """Since when nothing has, behind a direct answer; behind others uvicorn looks for itself."""
-        self.stuck: float | None = None
+        self.patience = Patience(self.limits.request)
         self._in_head = True
         self._ended = False
         self._raw = 0
@@ -51,6 +75,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client came; one too many is told so."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         if len(self.connections) > self.limits.connections:
             self._say(503, "Overloaded", "the gateway has as many connections as it may", retry=True)
 
@@ -95,6 +120,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.idle = None
         self._in_head = True
         self._raw = 0
+        if self.cycle is None or self.cycle.response_complete:
+            self.patience.renew()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; a trailer is dropped."""
@@ -113,6 +140,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _ask_application(self) -> None:
         """Give uvicorn the head as if it had come to it."""
+        if len(self.pipeline) >= AHEAD:
+            raise _Ahead
         url, headers = self.url, self.headers
         super().on_message_begin()
         super().on_url(url)
@@ -154,20 +183,22 @@ class GuardedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client takes no more of its answer for now."""
         super().pause_writing()
-        self.stuck = self.loop.time()
+        self.patience.pause(self.loop.time(), self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """It takes more."""
         super().resume_writing()
-        self.stuck = None
+        self.patience.resume(self.loop.time(), self.transport.get_write_buffer_size())
 
     def look(self, now: float) -> None:
         """Cut the client off if it is too slow."""
         if self.idle is not None and now - self.idle > self.limits.idle:
             self.transport.close()
-        elif self.stuck is not None and now - self.stuck > self.limits.request:
+        elif self.patience.is_over(now):
             self.transport.abort()
-        elif self.arriving is not None and not self.flow.read_paused and now - self.arriving > self.limits.request:
+        elif self.arriving is not None and self.flow.read_paused:
+            self.arriving += _SWEEP  # it is not the client who is slow
+        elif self.arriving is not None and now - self.arriving > self.limits.request:
             if self._raw:
                 self._refuse(408, f"the request took longer than {self.limits.request:g} s to arrive")
             else:

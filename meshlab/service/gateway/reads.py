@@ -65,7 +65,10 @@ class Reads:
     async def state(self, exchange: Exchange) -> Stream:
         """``GET /api/mesh/state``: the memories of a user, now or ``at`` a moment."""
         uid, options = self._query(exchange, {"at"})
-        state = await self.run(lambda: self._store[uid].state(options.get("at"), progress=False))
+        # Its place is free when all of it was sent: until then it holds its memory.
+        self._enter()
+        exchange.at_end = self._leave
+        state = await self._in_thread(lambda: self._store[uid].state(options.get("at"), progress=False))
         head = {
             "success": True,
             "userId": uid,
@@ -98,13 +101,22 @@ class Reads:
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Do something that blocks in one of the threads.  Raises ``Overloaded`` when too much waits for them."""
+        self._enter()
+        try:
+            return await self._in_thread(work)
+        finally:
+            self._leave()
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _enter(self) -> None:
         if self._reading >= _MOST:
             raise Overloaded("as many reads are under way as may", retry_after=2)
         self._reading += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._reading -= 1
+
+    def _leave(self) -> None:
+        self._reading -= 1
 
     def close(self) -> None:
         """Let the threads go."""

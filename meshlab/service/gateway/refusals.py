@@ -15,6 +15,7 @@ from meshlab.errors import (
     DamageFound,
     FrameTooLarge,
     MeshlabError,
+    NotAUser,
     NotFound,
     NotRestorable,
     SnapshotError,
@@ -102,6 +103,7 @@ class Verdict(NamedTuple):
 _STATUSES: tuple[tuple[type[MeshlabError], int, str], ...] = (
     (FrameTooLarge, 413, "too-large"),
     (BadUserId, 400, "bad-uid"),
+    (NotAUser, 400, "bad-uid"),
     (BadEvent, 400, "bad-event"),
     (NotRestorable, 404, "not-found"),
     (NotFound, 404, "not-found"),
@@ -128,4 +130,4 @@ def verdict(error: MeshlabError) -> Verdict:
 
 def is_trouble(error: Exception) -> bool:
     """Whether an error says that a log takes no appends until somebody mends it."""
-    return isinstance(error, StorageError)
+    return isinstance(error, StorageError) and not isinstance(error, NotAUser)

@@ -40,13 +40,31 @@ def test_no_rate_is_no_limit(clock):
 
 def test_events_that_wait_are_bounded_until_some_leave(clock):
     admission = Admission(Limits(rate=None, waiting=3), clock)
-    for _ in range(3):
-        admission.enter("ann", 5)
+    for uid in ("ann", "cleo", "dan"):
+        admission.enter(uid, 5)
     with pytest.raises(Overloaded):
         admission.enter("bob", 5)
     assert (admission.events, admission.nbytes) == (3, 15)
-    admission.leave(5)
+    admission.leave("ann", 5)
     admission.enter("bob", 5)
+
+
+def test_one_user_has_a_quarter_of_the_places_and_of_the_bytes(clock):
+    admission = Admission(Limits(rate=None, waiting=40, waiting_bytes=400), clock)
+    for _ in range(10):
+        admission.enter("ann", 1)
+    with pytest.raises(Overloaded, match="of this user"):
+        admission.enter("ann", 1)
+    admission.enter("bob", 300)  # one may be as large as there is room
+    with pytest.raises(Overloaded, match="of this user"):
+        admission.enter("bob", 1)
+    admission.enter("cleo", 1)
+    admission.leave("ann", 1)
+    admission.enter("ann", 1)
+    for uid, count, nbytes in (("ann", 10, 1), ("bob", 1, 300), ("cleo", 1, 1)):
+        for _ in range(count):
+            admission.leave(uid, nbytes)
+    assert (admission.events, admission.nbytes, admission._waiting) == (0, 0, {})
 
 
 def test_bytes_of_events_and_of_bodies_share_one_bound(clock):

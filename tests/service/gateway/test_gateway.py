@@ -1,5 +1,6 @@
 """What the gateway answers, as a process of its own, to clients that know nothing of meshlab."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -8,7 +9,8 @@ import threading
 import pytest
 import requests
 
-from meshlab.errors import MeshlabError
+from meshlab.errors import MeshlabError, StorageError, WriteFailed, storage_errors
+from meshlab.service.gateway.health import shortcomings
 from scoreboard.gate import EVENT
 
 NODE = shutil.which("node")
@@ -284,6 +286,28 @@ def test_health_and_readiness_are_green_and_the_document_lists_every_route(gate)
     for path, methods in document["paths"].items():
         for method in methods:
             assert gate.ask(method.upper(), path)[0] not in (404, 405, 500)
+
+
+def test_a_file_in_place_of_a_user_is_an_error_of_the_request_and_no_trouble_of_the_gateway(start):
+    gate = start()
+    gate.append("ann")
+    (gate.store / "ann.tar.gz").write_bytes(b"a backup")
+    status, said = gate.append("ann.tar.gz")
+    assert (status, said["kind"]) == (400, "NotAUser")
+    assert str(gate.store) not in json.dumps(said)
+    assert gate.ask("GET", "/api/mesh/wal/stats?userId=ann.tar.gz")[0] == 400
+    assert gate.ask("GET", "/readyz")[:2] == (200, {"ready": True, "reasons": []})
+    assert not gate.said("log failed")
+
+
+def test_readiness_names_no_path_and_no_user(tmp_path):
+    trouble = {"ann": StorageError(f"{tmp_path}/ann is odd"), "bob": WriteFailed(f"cannot append to {tmp_path}/bob")}
+    with pytest.raises(StorageError) as caught, storage_errors("read", tmp_path / "cleo"):
+        raise OSError(errno.EIO, f"no {tmp_path}")
+    (reason,) = shortcomings(tmp_path, {**trouble, "cleo": caught.value}, 0, draining=False)
+    assert reason == (
+        "3 logs take no appends: Input/output error; an earlier write failed; the log cannot be used"
+    )
 
 
 def test_every_request_is_a_line_of_json_in_the_log(start):

@@ -1,5 +1,6 @@
 """Whatever comes in: no error of the server, no hang, no growth, and it still acknowledges after."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -7,6 +8,8 @@ import time
 
 import pytest
 
+from meshlab.service.gateway.patience import Patience
+from meshlab.service.gateway.protocol import AHEAD
 from scoreboard.gate import request
 from scoreboard.hostile import GOOD
 from scoreboard.requests import look_after, send_all, status_of
@@ -83,6 +86,58 @@ def test_a_client_that_does_not_take_its_answer_is_let_go(start):
     assert gate.append("ann")[0] == 200
 
 
+def test_a_state_keeps_its_place_among_the_reads_until_it_is_sent(start):
+    gate = start("--timeout", "3s")
+    text = "x" * 8000
+    gate.batch([{"userId": "ann", "event": {"Insert": {"id": f"m{at}", "content": text}}} for at in range(900)])
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", gate.port))
+            connection.sendall(b"GET /api/mesh/state?userId=ann HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.recv(100)
+        assert gate.ask("GET", "/api/mesh/state?userId=ann")[0] == 503
+    deadline = time.monotonic() + 20
+    while gate.ask("GET", "/api/mesh/state?userId=ann")[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_an_answer_that_is_not_taken_counts_as_waiting(start):
+    gate = start("--lines", "60000")
+
+    def waiting():
+        (line,) = [line for line in gate.ask("GET", "/metrics")[1].decode().splitlines()
+                   if line.startswith("meshlab_waiting_bytes ")]  # fmt: skip
+        return float(line.split()[1])
+
+    deadline = time.monotonic() + 20
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", gate.port))
+        line = json.dumps({"userId": "." * 90, "event": 1}).encode() + b"\n"
+        connection.sendall(request(line * 60_000, path="/api/mesh/wal/batch"))
+        connection.recv(100)
+        assert waiting() > 8_000_000
+    while waiting() > 1_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("taken", "pause", "is_cut"), [(0, 31.0, True), (64_000, 29.0, True), (64_000, 0.9, False)])
+def test_an_answer_must_be_taken_at_a_least_rate_for_as_long_as_it_lasts(taken, pause, is_cut):
+    patience, now = Patience(30.0), 0.0
+    for _ in range(100):
+        patience.pause(now, 80_000)
+        now += pause
+        if patience.is_over(now):
+            break
+        patience.resume(now, 80_000 - taken)
+    assert patience.is_over(now) == is_cut
+    assert now < 100
+
+
 @pytest.mark.parametrize("behind", [b"GARBAGE\r\n\r\n", b"\x00\x01\x02", b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n"])
 def test_a_whole_request_is_answered_whatever_comes_behind_it(behind, gate):
     uid = f"whole{len(behind)}"
@@ -101,6 +156,14 @@ def test_requests_on_one_connection_are_answered_in_their_order(gate):
         range(1, 31)
     )
     assert gate.events("piped") == list(range(30))
+
+
+def test_only_so_many_requests_are_taken_ahead_and_those_are_answered(gate):
+    hello = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert gate.raw(hello * 5_000).count(b"HTTP/1.1 200") == 1 + AHEAD
+    body = json.dumps({"userId": "ahead", "event": "x" * 100_000}).encode()
+    assert gate.raw(request(body) * 20).count(b"HTTP/1.1 200") == 20
+    assert gate.ask("GET", "/healthz")[0] == 200
 
 
 def test_a_trailer_is_no_header(gate):

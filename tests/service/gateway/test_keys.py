@@ -1,10 +1,12 @@
 """The index of keys says what the log says: no key too many, none too few, none too old."""
 
+import tracemalloc
+
 import pytest
 
 from meshlab.events import Delete
 from meshlab.service.gateway import keys as module
-from meshlab.service.gateway.keys import WINDOW, KeyIndex
+from meshlab.service.gateway.keys import WINDOW, KeyIndex, KeysFull, Room
 from meshlab.times import DAY, SECOND, midnight
 from meshlab.wal.files import Files
 from meshlab.wal.paths import segment_days, segment_name
@@ -192,3 +194,57 @@ def test_keys_that_expired_are_dropped_when_runs_are_merged(root, clock, monkeyp
     for number in range(4000):
         index.add(b"new-%d" % number, "20250710", number)
     assert len(index) == 4000
+
+
+def test_what_runs_hold_is_merged_in_order_with_the_newest_place_first(root, clock):
+    run = module._Run.of
+    numbers = module.np.array
+    both = run(numbers([5, 1, 3]), numbers([1, 2, 3])).merged(run(numbers([3, 5, 9, 0]), numbers([4, 5, 6, 7])))
+    assert both.hashes.tolist() == [0, 1, 3, 3, 5, 5, 9]
+    assert both.places.tolist() == [7, 2, 4, 3, 5, 1, 6]
+
+
+def test_a_merge_takes_little_more_memory_than_what_it_merges(root, clock):
+    numbers = module.np.arange(500_000, dtype="int64")
+    before, newer = module._Run(numbers * 2, numbers), module._Run(numbers * 2 + 1, numbers)
+    tracemalloc.start()
+    try:
+        both = before.since(0).merged(newer.since(0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(both.hashes) == 1_000_000
+    assert peak < 25 * 1_000_000  # sixteen of them are the result
+
+
+def test_there_is_room_for_so_many_keys_in_all_and_half_of_them_of_one_user(root, clock, monkeypatch):
+    monkeypatch.setattr(module, "_RECENT", 10)
+    room = Room(100)
+    one, two, three = (KeyIndex(root, clock=clock, room=room) for _ in range(3))
+
+    def fill(index, count):
+        for number in range(count):
+            index.add(b"k%d" % number, "20250707", number)
+
+    fill(one, 50)
+    with pytest.raises(KeysFull, match="this user has used 50 keys"):
+        fill(one, 10)
+    fill(two, 40)
+    assert room.is_short
+    with pytest.raises(KeysFull, match="the gateway keeps"):
+        fill(three, 20)
+    one.forget()
+    three.forget()
+    assert (room.taken, len(one)) == (40, 0)
+    fill(three, 50)
+
+
+def test_a_log_with_more_keys_than_there_is_room_for_is_not_loaded(root, clock, writer):
+    for number in range(30):
+        writer.append(Delete("a"), key=f"k{number}")
+    room = Room(40)
+    index = KeyIndex(root, clock=clock, room=room)
+    with pytest.raises(KeysFull):
+        index.load()
+    index.forget()
+    assert room.taken == 0

@@ -9,6 +9,7 @@ import pytest
 import meshlab
 from meshlab.errors import WriteFailed
 from meshlab.service.gateway.admission import Admission, Limits
+from meshlab.service.gateway.keys import KeysFull
 from meshlab.service.gateway.lanes import Lanes
 from meshlab.service.gateway.posts import Draft
 from meshlab.service.gateway.refusals import Conflict, Overloaded, Unavailable
@@ -63,7 +64,7 @@ def run(tmp_path, disk):
                 await work(lanes)
             finally:
                 disk.gate.set()
-                await lanes.drain()
+                await asyncio.wait_for(lanes.drain(), 60)
             assert (admission.events, admission.nbytes) == (0, 0)
 
         asyncio.run(main())
@@ -183,6 +184,28 @@ def test_a_duplicate_is_acknowledged_only_when_it_is_on_disk(run, tmp_path, disk
     assert disk.syncs == 1
 
 
+def test_a_duplicate_is_not_acknowledged_when_the_sync_it_waits_for_fails(run, tmp_path, disk):
+    """Beside a new event, and alone: it may be another process's, written and not yet synced."""
+
+    async def work(lanes):
+        await lanes.outcome(draft(1, key=b"k1"))
+        with meshlab.open(tmp_path / "store", durability="os") as other:
+            other["bob"].append({"Delete": "m1"}, key="k1")
+        disk.error = OSError(errno.EIO, "Input/output error")
+        drafts = [draft(1, key=b"k1"), draft(2, key=b"k2"), draft(3), draft(1, uid="bob", key=b"k1")]
+        await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+        assert [type(one.error) for one in drafts] == [WriteFailed] * 4
+        assert not any(one.receipt or one.duplicate for one in drafts)
+        disk.error = None
+        await lanes.mend()
+        again = [draft(1, key=b"k1"), draft(1, uid="bob", key=b"k1")]
+        await asyncio.gather(*[lanes.outcome(one) for one in again])
+        assert all(one.duplicate and one.error is None for one in again)
+
+    run(work)
+    assert events(tmp_path, "bob") == ["m1"]
+
+
 def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp_path, disk):
     async def work(lanes):
         disk.gate.clear()
@@ -214,17 +237,94 @@ def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp
     assert events(tmp_path) == ["m0", "m1"]
 
 
+def test_the_end_waits_for_a_log_that_is_being_mended(run, disk):
+    async def work(lanes):
+        disk.error = OSError(errno.EIO, "Input/output error")
+        await lanes.outcome(draft(0))
+        disk.error = None
+        disk.gate.clear()
+        mending = asyncio.create_task(lanes.mend())
+        await asyncio.sleep(0.05)
+        mending.cancel()
+        await asyncio.gather(mending, return_exceptions=True)
+        ending = asyncio.create_task(lanes.drain())
+        await asyncio.sleep(0.05)
+        assert not ending.done()
+        disk.gate.set()
+        await asyncio.wait_for(ending, 5)
+        assert lanes.trouble == {}
+        lanes.drain = lambda: asyncio.sleep(0)
+
+    run(work)
+
+
 def test_what_waits_is_bounded(run, disk):
     async def work(lanes):
         disk.gate.clear()
         waiting = [lanes.outcome(draft(number)) for number in range(10)]
         with pytest.raises(Overloaded):
             lanes.outcome(draft(11))
+        await asyncio.sleep(0)
+        elsewhere = lanes.outcome(draft(0, uid="bob"))
         disk.gate.set()
-        await asyncio.gather(*waiting)
+        await asyncio.gather(*waiting, elsewhere)
         await lanes.outcome(draft(12))
 
-    run(work, waiting=10)
+    run(work, waiting=40)
+
+
+def test_retries_that_join_what_is_under_way_are_counted_too(run, disk):
+    async def work(lanes):
+        disk.gate.clear()
+        waiting = [lanes.outcome(draft(1, key=b"k")) for _ in range(10)]
+        assert lanes.admission.events == 10
+        with pytest.raises(Overloaded):
+            lanes.outcome(draft(1, key=b"k"))
+        disk.gate.set()
+        await asyncio.gather(*waiting)
+
+    run(work, waiting=40)
+
+
+def test_a_user_with_too_many_keys_is_told_so_and_writes_on_without(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("meshlab.service.gateway.keys._RECENT", 4)
+
+    async def work(lanes):
+        for number in range(12):
+            one = draft(number, key=b"k%d" % number)
+            await lanes.outcome(one)
+            assert one.receipt
+        with pytest.raises(KeysFull) as caught:
+            lanes.outcome(draft(12, key=b"k12"))
+        assert caught.value.retry_after == 600
+        assert lanes._room.taken == 0
+        await lanes.outcome(draft(20))
+        lanes._lanes["ann"].full = None  # ten minutes later they are read anew, and are too many still
+        drafts = [draft(21), draft(22, key=b"k22"), draft(23)]
+        await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+        assert [type(one.error) for one in drafts] == [type(None), KeysFull, KeysFull]
+        other = draft(1, uid="bob", key=b"k")
+        await lanes.outcome(other)
+        assert other.receipt
+
+    run(work, keys=16)
+    assert events(tmp_path) == [f"m{number}" for number in [*range(12), 20, 21]]
+
+
+def test_keys_of_users_who_rest_are_let_go_when_there_is_little_room(run, monkeypatch):
+    monkeypatch.setattr("meshlab.service.gateway.keys._RECENT", 4)
+
+    async def work(lanes):
+        for uid in "abcdef":
+            drafts = [draft(number, uid=uid, key=b"k%d" % number) for number in range(8)]
+            await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+            assert all(one.receipt for one in drafts)
+        assert lanes._room.taken <= 24
+        again = draft(0, uid="a", key=b"k0")
+        await lanes.outcome(again)
+        assert again.duplicate
+
+    run(work, keys=32)
 
 
 def test_an_event_too_large_for_a_frame_fails_alone(run, tmp_path):
@@ -244,11 +344,33 @@ def test_only_so_many_logs_stay_open(run, tmp_path, monkeypatch):
     async def work(lanes):
         for number in range(12):
             await lanes.outcome(draft(0, uid=f"u{number}"))
-        await asyncio.sleep(0.05)
-        assert len(lanes._lanes) == 4
+        await asyncio.gather(*[lanes.outcome(draft(0, uid=f"v{number}")) for number in range(100)])
+        while len(lanes._lanes) > 4:
+            await asyncio.sleep(0.01)
         assert len(lanes._store._writers) == 4
         again = draft(1, uid="u0")
         await lanes.outcome(again)
         assert again.receipt.last_seq == 2
+
+    run(work)
+
+
+def test_no_more_logs_are_open_than_may_be_however_many_users_come(run, disk):
+    async def work(lanes):
+        lanes._logs = lanes._keep = 4
+        disk.gate.clear()
+        first = [lanes.outcome(draft(0, uid=f"u{number}")) for number in range(4)]
+        with pytest.raises(Overloaded) as caught:
+            lanes.outcome(draft(0, uid="one-more"))
+        assert caught.value.retry_after
+        waiting = lanes.outcome(draft(1, uid="u0"))
+        disk.gate.set()
+        await asyncio.gather(*first, waiting)
+        for number in range(4, 40):
+            new, old = draft(0, uid=f"u{number}"), draft(2, uid=f"u{number - 4}")
+            await lanes.outcome(new)
+            await lanes.outcome(old)  # perhaps while its log is being closed
+            assert (new.receipt.last_seq, new.error, old.error) == (1, None, None)
+            assert len(lanes._lanes) - lanes._closing <= 4
 
     run(work)

@@ -1,0 +1,89 @@
+"""Batches: more lines than may wait, users who are slow, and the order of each."""
+
+import asyncio
+import json
+import threading
+
+import pytest
+
+from meshlab.service.gateway import appends as module
+from meshlab.service.gateway.admission import Admission, Limits
+from meshlab.service.gateway.appends import Appends
+from meshlab.service.gateway.auth import Tokens
+from meshlab.service.gateway.exchange import Exchange
+from meshlab.service.gateway.lanes import Lanes
+from meshlab.service.metrics import Metrics
+from meshlab.store import Store
+
+from .test_lanes import Disk, Watch, events
+
+
+@pytest.fixture
+def disk():
+    return Disk()
+
+
+@pytest.fixture
+def run(tmp_path, disk):
+    """Run a coroutine function that is given a function that sends batches, and lanes."""
+
+    def run(work, **limits):
+        async def main():
+            admission = Admission(Limits(**{"rate": None, **limits}), lambda: 0.0)
+            lanes = Lanes(Store(tmp_path / "store", files=disk), admission, Watch())
+            appends = Appends(lanes, admission, Tokens(None, steady=lambda: 0.0), Metrics(), "store")
+
+            async def send(lines):
+                body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+                async def receive():
+                    return {"type": "http.request", "body": body}
+
+                exchange = Exchange({"headers": []}, receive, 0.0)
+                try:
+                    answer = await appends.batch(exchange)
+                finally:
+                    exchange.give_back(admission)
+                return [one["status"] for one in json.loads(answer.body)["results"]]
+
+            try:
+                await work(send, lanes)
+            finally:
+                disk.gate.set()
+                await asyncio.wait_for(lanes.drain(), 60)
+            assert (admission.events, admission.nbytes) == (0, 0)
+
+        asyncio.run(main())
+
+    return run
+
+
+def posts(*numbers, uid="ann"):
+    return [{"userId": uid, "event": {"Delete": f"m{number}"}} for number in numbers]
+
+
+def test_a_batch_of_more_lines_than_may_wait_is_written_bit_by_bit(run, tmp_path):
+    async def work(send, lanes):
+        assert await send(posts(*range(500))) == [200] * 500
+
+    run(work, waiting=40)
+    assert events(tmp_path) == [f"m{number}" for number in range(500)]
+
+
+def test_a_user_whose_log_is_slow_leaves_room_for_the_others(run, disk, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    sync, gate = disk.sync, threading.Event()
+
+    async def work(send, lanes):
+        await asyncio.gather(send(posts(0)), send(posts(0, uid="bob")))
+        slow = lanes._store._writers["ann"]._fd
+        disk.sync = lambda fd: (gate.wait(30) if fd == slow else None, sync(fd))
+        slow_ones = [asyncio.create_task(send(posts(*range(20)))) for _ in range(10)]
+        await asyncio.sleep(0.3)
+        for number in range(20):
+            assert await send(posts(number, uid="bob")) == [200]
+        gate.set()
+        told = [status for statuses in await asyncio.gather(*slow_ones) for status in statuses]
+        assert {200, 503} == set(told)
+
+    run(work, waiting=40, waiting_bytes=40_000)
