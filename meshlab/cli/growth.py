@@ -112,7 +112,8 @@ def _one_by_one(store: Any, uids: tuple[str, ...], pool: Any) -> tuple[Any, dict
             logs.append(log_of(existing_user(store.path, uid), uid))
         except MeshlabError as error:
             failed[uid] = error
-    return Growth(logs, executor=_Sparing(pool, failed)), failed
+    sparing: Any = _Sparing(pool, failed)
+    return Growth(logs, executor=sparing), failed
 
 
 class _Sparing:
