@@ -54,7 +54,7 @@ class Watch(Protocol):
 class Lane:
     """The queue of one user."""
 
-    __slots__ = ("busy", "closing", "flying", "full", "keys", "trouble", "uid", "waiting")
+    __slots__ = ("busy", "closing", "flying", "full", "keyed", "keys", "trouble", "uid", "waiting")
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
@@ -62,7 +62,7 @@ class Lane:
         self.flying: dict[bytes, Draft] = {}
         self.keys: KeyIndex | None = None
         self.full: tuple[float, KeysFull] | None = None
-        self.busy = self.closing = False
+        self.busy = self.closing = self.keyed = False
         self.trouble: MeshlabError | None = None
 
     def check_keys(self) -> None:
@@ -124,6 +124,7 @@ class Lanes:
             raise _unavailable(lane)
         if draft.key is not None:
             lane.check_keys()
+            lane.keyed = True
         first = lane.flying.get(draft.key) if draft.key is not None else None
         if first is not None and first.event != draft.event:
             raise Conflict("the key stands for another event, which is under way")
@@ -160,7 +161,7 @@ class Lanes:
             assert lane.trouble is not None
             if may(lane.trouble):
                 lane.busy = True
-                trying = self._loop.run_in_executor(self._pool, self._try, lane.uid)
+                trying = self._loop.run_in_executor(self._pool, self._try, lane)
                 trying.add_done_callback(partial(self._tried, lane))
                 # Who waits may be cancelled; the thread goes on, and ``drain`` waits for it.
                 await asyncio.shield(trying)
@@ -169,13 +170,18 @@ class Lanes:
         lane.trouble = trying.result()
         self._rest(lane)
 
-    def _try(self, uid: str) -> MeshlabError | None:
-        """In a thread: append nothing, which opens and repairs all the same."""
+    def _try(self, lane: Lane) -> MeshlabError | None:
+        """In a thread: all that may have failed.  To append nothing opens and repairs; then the keys are read."""
         try:
-            self._store[uid].append_chosen(lambda end: [])
-        except MeshlabError as error:
-            self._store[uid].close()
-            return error
+            self._store[lane.uid].append_chosen(lambda end: [])
+            if lane.keyed:
+                self._look_up_keys(lane)
+        except KeysFull as error:
+            lane.give_up_keys(error)
+        except Exception as error:
+            self._close(lane.uid)
+            known = _known(error)
+            return known if is_trouble(known) else None
         return None
 
     def _make_room(self) -> None:
@@ -257,7 +263,7 @@ class Lanes:
     # In a thread of the pool
 
     def _close(self, uid: str) -> None:
-        with suppress(OSError):
+        with suppress(Exception):  # what fails here fails again when it is opened
             self._store[uid].close()
 
     def _commit(self, lane: Lane, batch: list[Draft]) -> None:
@@ -270,12 +276,14 @@ class Lanes:
             for draft in batch:
                 # Those the index knew too: what it found may be written and not on disk.
                 draft.receipt, draft.duplicate, draft.error = None, False, draft.error or known
-            if is_trouble(known):
-                trouble = known
-                self._store[lane.uid].close()
-                self._watch.failed(lane.uid, known)
-        self._watch.committed(batch, frames)
-        self._loop.call_soon_threadsafe(self._done, lane, batch, trouble)
+            trouble = known if is_trouble(known) else None
+        try:
+            if trouble is not None:
+                self._close(lane.uid)
+                self._watch.failed(lane.uid, trouble)
+            self._watch.committed(batch, frames)
+        finally:
+            self._loop.call_soon_threadsafe(self._done, lane, batch, trouble)
 
     def _append(self, lane: Lane, batch: list[Draft]) -> int:
         """Append what is new of a batch; returns how many frames that were."""

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 import meshlab
-from meshlab.errors import WriteFailed
+from meshlab.errors import StorageError, WriteFailed
 from meshlab.service.gateway.admission import Admission, Limits
-from meshlab.service.gateway.keys import KeysFull
+from meshlab.service.gateway.keys import KeyIndex, KeysFull
 from meshlab.service.gateway.lanes import Lanes
 from meshlab.service.gateway.posts import Draft
 from meshlab.service.gateway.refusals import Conflict, Overloaded, Unavailable
@@ -235,6 +235,53 @@ def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp
 
     run(work)
     assert events(tmp_path) == ["m0", "m1"]
+
+
+def test_a_log_whose_keys_cannot_be_read_stays_in_trouble_until_they_can(run, monkeypatch):
+    load = KeyIndex.load
+
+    def fail(self):
+        raise StorageError("cannot read the keys")
+
+    async def work(lanes):
+        monkeypatch.setattr(KeyIndex, "load", fail)
+        one = draft(0, key=b"k")
+        await lanes.outcome(one)
+        assert isinstance(one.error, StorageError)
+        await lanes.mend()
+        assert set(lanes.trouble) == {"ann"}
+        assert len(lanes.watch.failures) == 1
+        monkeypatch.setattr(KeyIndex, "load", load)
+        await lanes.mend()
+        assert lanes.trouble == {}
+        again = draft(0, key=b"k")
+        await lanes.outcome(again)
+        assert again.receipt
+
+    run(work)
+
+
+def test_whatever_goes_wrong_in_a_thread_a_lane_has_its_outcome_and_goes_on(run, disk, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def work(lanes):
+        monkeypatch.setattr(lanes._store, "_close_writer", fail)
+        monkeypatch.setattr(lanes.watch, "failed", fail)
+        disk.error = RuntimeError("odd")
+        one = draft(0)
+        await asyncio.wait_for(lanes.outcome(one), 5)
+        assert isinstance(one.error, WriteFailed)
+        await asyncio.wait_for(lanes.mend(), 5)
+        assert set(lanes.trouble) == {"ann"}
+        monkeypatch.undo()
+        disk.error = None
+        await lanes.mend()
+        again = draft(0)
+        await lanes.outcome(again)
+        assert again.receipt
+
+    run(work)
 
 
 def test_the_end_waits_for_a_log_that_is_being_mended(run, disk):
