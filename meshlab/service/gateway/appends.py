@@ -102,6 +102,7 @@ class _Batch:
         self.taken: list[tuple[int, Draft | MeshlabError]] = []
         self._lanes, self._grant = lanes, grant
         self._stopped: dict[str, MeshlabError] = {}
+        self._last: dict[str, Draft] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._patience = _PATIENCE
 
@@ -114,8 +115,8 @@ class _Batch:
             self._grant.check(draft.uid, APPEND)
         except MeshlabError as error:
             return error
-        if draft.uid in self._stopped:
-            return self._stopped[draft.uid]
+        if (stopped := self._stopped_by(draft.uid)) is not None:
+            return stopped
         try:
             await self._submit(draft)
         except MeshlabError as error:
@@ -134,10 +135,21 @@ class _Batch:
         while True:
             try:
                 self._waiters.append(self._lanes.outcome(draft))
+                self._last[draft.uid] = draft
                 return
             except Overloaded:
                 if not await self._gained():
                     raise
+                if (stopped := self._stopped_by(draft.uid)) is not None:
+                    raise stopped from None
+
+    def _stopped_by(self, uid: str) -> MeshlabError | None:
+        """The error for which an earlier line of the user is to be sent again."""
+        # A commit that fails fails for all behind it, so the last line tells.
+        last = self._last.get(uid)
+        if last is not None and last.error is not None and verdict(last.error).retry_after is not None:
+            return last.error
+        return self._stopped.get(uid)
 
     async def _gained(self) -> bool:
         """Wait for the first line that has no outcome yet, all in all for a while; whether it has it now."""
