@@ -247,6 +247,10 @@ class Gateway:
         if known := sum(draft.duplicate for draft in batch):
             metrics.add("meshlab_duplicates_total", known)
 
+    def joined(self, count: int) -> None:
+        """Retries that waited for their event were not written either."""
+        self.metrics.add("meshlab_duplicates_total", count)
+
     def failed(self, uid: str, error: MeshlabError) -> None:
         """A log takes no appends any more."""
         self._logger.error("log failed", extra={"fields": {"uid": uid, "error": error.message, "hint": error.hint}})

@@ -18,7 +18,8 @@ from meshlab.service.gateway.refusals import Malformed, Overloaded, TooLarge, ve
 from meshlab.service.metrics import Metrics
 
 _BREATH = 256
-"""Lines of a batch that are read before other requests get a turn."""
+_BREATH_BYTES = 256 << 10
+"""Lines of a batch, and their bytes, that are read before other requests get a turn."""
 
 _PATIENCE = 2.0
 """Seconds a batch waits for room, while its body is held."""
@@ -73,9 +74,12 @@ class Appends:
         limits = self._admission.limits
         body = await exchange.body(limits.batch, self._admission)
         batch = _Batch(self._lanes, grant)
+        lines = nbytes = 0
         for number, line in split_lines(body, limits.lines, limits.body):
             batch.taken.append((number, await batch.take(line)))
-            if number % _BREATH == 0:
+            lines, nbytes = lines + 1, nbytes + (len(line) if isinstance(line, bytes) else 0)
+            if lines >= _BREATH or nbytes >= _BREATH_BYTES:
+                lines = nbytes = 0
                 await asyncio.sleep(0)
         del body
         exchange.release_body(self._admission)

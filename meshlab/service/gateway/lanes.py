@@ -47,6 +47,9 @@ class Watch(Protocol):
     def committed(self, batch: list[Draft], frames: int) -> None:
         """A commit is done: its drafts have their outcome, ``frames`` were written."""
 
+    def joined(self, count: int) -> None:
+        """So many drafts had the outcome of one that was under way; called in the event loop's thread."""
+
     def failed(self, uid: str, error: MeshlabError) -> None:
         """A log takes no appends from now on."""
 
@@ -64,6 +67,16 @@ class Lane:
         self.full: tuple[float, KeysFull] | None = None
         self.busy = self.closing = self.keyed = False
         self.trouble: MeshlabError | None = None
+
+    def add(self, draft: Draft) -> None:
+        """Queue a draft, behind the one with its key if there is one."""
+        first = self.flying.get(draft.key) if draft.key is not None else None
+        if first is not None:
+            first.followers.append(draft)
+            return
+        if draft.key is not None:
+            self.flying[draft.key] = draft
+        self.waiting.append(draft)
 
     def check_keys(self) -> None:
         """See that keys may be looked for.  Raises ``KeysFull`` for as long as the last one said."""
@@ -112,9 +125,12 @@ class Lanes:
         return {lane.uid: lane.trouble for lane in self._lanes.values() if lane.trouble is not None}
 
     def submit(self, draft: Draft) -> None:
-        """Queue a draft, which is told when it has its outcome.  One with a key that is under way joins it.
+        """Queue a draft, which is told when it has its outcome.
 
-        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``KeysFull``, ``Conflict``.
+        One with a key that is under way follows it: the same event has the same outcome,
+        another one comes after, for it may be the one the key stands for in the log.
+
+        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``KeysFull``.
         """
         lane = self._lanes.get(draft.uid)
         if lane is None or lane.closing:
@@ -125,17 +141,9 @@ class Lanes:
         if draft.key is not None:
             lane.check_keys()
             lane.keyed = True
-        first = lane.flying.get(draft.key) if draft.key is not None else None
-        if first is not None and first.event != draft.event:
-            raise Conflict("the key stands for another event, which is under way")
         self._admission.enter(draft.uid, draft.nbytes)
-        if first is not None:
-            first.followers.append(draft)
-            return
         self._use(lane)
-        if draft.key is not None:
-            lane.flying[draft.key] = draft
-        lane.waiting.append(draft)
+        lane.add(draft)
         if not lane.busy:
             lane.busy = True
             # Not at once: what other connections have sent by now goes with it.
@@ -224,22 +232,42 @@ class Lanes:
     def _done(self, lane: Lane, batch: list[Draft], trouble: MeshlabError | None) -> None:
         """In the event loop's thread: a commit is over."""
         for draft in batch:
-            self._admission.leave(draft.uid, draft.nbytes)
-            if draft.key is not None:
-                del lane.flying[draft.key]
-            for follower in draft.followers:
-                self._admission.leave(follower.uid, follower.nbytes)
-                follower.receipt, follower.error, follower.duplicate = draft.receipt, draft.error, True
-                follower.done()
-            draft.done()
+            self._settle(lane, draft)
         if trouble is not None:
             lane.trouble = trouble
             lane.forget_keys()
-            self._turn_away(lane)
+            while lane.waiting:  # what waits behind a failure was not written
+                behind = lane.waiting.pop(0)
+                behind.error = _unavailable(lane)
+                self._settle(lane, behind)
         if lane.waiting:
             self._start(lane)
         else:
             self._rest(lane)
+
+    def _settle(self, lane: Lane, draft: Draft) -> None:
+        """A draft has its outcome."""
+        self._admission.leave(draft.uid, draft.nbytes)
+        if draft.key is not None:
+            del lane.flying[draft.key]
+        if draft.followers:
+            self._lead_on(lane, draft)
+        draft.done()
+
+    def _lead_on(self, lane: Lane, first: Draft) -> None:
+        """Give the outcome of a draft to those with the same event; others with its key come next."""
+        joined = 0
+        for draft in first.followers:
+            if draft.event != first.event:
+                lane.add(draft)
+                continue
+            self._admission.leave(draft.uid, draft.nbytes)
+            draft.receipt, draft.error, draft.duplicate = first.receipt, first.error, first.receipt is not None
+            joined += draft.duplicate
+            draft.done()
+        first.followers = []
+        if joined:
+            self._watch.joined(joined)
 
     def _rest(self, lane: Lane) -> None:
         """Nothing is to be done for a lane any more."""
@@ -251,14 +279,6 @@ class Lanes:
                 if not self._room.is_short:
                     break
                 idle.forget_keys()
-
-    def _turn_away(self, lane: Lane) -> None:
-        """Answer what waits behind a failure: it was not written."""
-        behind, lane.waiting = lane.waiting, []
-        for draft in behind:
-            draft.error = _unavailable(lane)
-        if behind:
-            self._done(lane, behind, None)
 
     # In a thread of the pool
 

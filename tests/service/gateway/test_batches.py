@@ -115,3 +115,22 @@ def test_lines_behind_one_that_failed_are_not_written_though_the_log_was_mended_
 
     run(work)
     assert events(tmp_path) == ["m0", "m3"]  # that of the first was unknown
+
+
+def test_others_get_a_turn_in_a_batch_of_long_lines_too(run, monkeypatch):
+    turns = []
+    breathe = asyncio.sleep
+
+    async def count(seconds):
+        turns.append(seconds)
+        await breathe(0)
+
+    async def work(send, lanes):
+        monkeypatch.setattr(module.asyncio, "sleep", count)
+        try:
+            assert await send([{"userId": "ann", "event": "x" * 100_000}] * 30) == [200] * 30
+        finally:
+            monkeypatch.setattr(module.asyncio, "sleep", breathe)
+        assert len(turns) == 10
+
+    run(work)

@@ -38,6 +38,10 @@ class Watch:
     def __init__(self):
         self.commits = []
         self.failures = []
+        self.joins = 0
+
+    def joined(self, count):
+        self.joins += count
 
     def committed(self, batch, frames):
         self.commits.append((len(batch), frames))
@@ -142,13 +146,25 @@ def test_without_keys_equal_events_are_events_each(run, tmp_path):
 
 def test_a_key_for_another_event_is_a_conflict_in_flight_and_after(run, tmp_path):
     async def work(lanes):
-        first = lanes.outcome(draft(1, key=b"k"))
-        with pytest.raises(Conflict):
-            lanes.outcome(draft(2, key=b"k"))
-        await first
-        other = draft(2, key=b"k")
-        await lanes.outcome(other)
-        assert isinstance(other.error, Conflict)
+        first, meanwhile, after = draft(1, key=b"k"), draft(2, key=b"k"), draft(2, key=b"k")
+        await asyncio.gather(lanes.outcome(first), lanes.outcome(meanwhile))
+        await lanes.outcome(after)
+        assert first.receipt
+        assert isinstance(meanwhile.error, Conflict)
+        assert isinstance(after.error, Conflict)
+
+    run(work)
+    assert events(tmp_path) == ["m1"]
+
+
+def test_a_retry_is_acknowledged_while_another_event_with_its_key_is_under_way(run, tmp_path):
+    async def work(lanes):
+        await lanes.outcome(draft(1, key=b"k"))
+        drafts = [draft(number, key=b"k") for number in (2, 1, 2, 3, 1)]
+        await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+        assert [type(one.error) for one in drafts] == [Conflict, type(None), Conflict, Conflict, type(None)]
+        assert [one.duplicate for one in drafts] == [False, True, False, False, True]
+        assert lanes.watch.joins == 1
 
     run(work)
     assert events(tmp_path) == ["m1"]
@@ -213,11 +229,13 @@ def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp
         outcomes = [lanes.outcome(first)]
         await asyncio.sleep(0.05)
         outcomes.append(lanes.outcome(behind))
+        others = [draft(number, key=b"k1") for number in (7, 8, 7)]
+        outcomes += [lanes.outcome(one) for one in others]
         disk.error = OSError(errno.EIO, "Input/output error")
         disk.gate.set()
         await asyncio.gather(*outcomes)
         assert isinstance(first.error, WriteFailed)
-        assert isinstance(behind.error, Unavailable)
+        assert [type(one.error) for one in [behind, *others]] == [Unavailable] * 4
         assert [uid for uid, _ in lanes.watch.failures] == ["ann"]
         with pytest.raises(Unavailable):
             lanes.outcome(draft(2))
