@@ -83,6 +83,7 @@ def _run(settings: Settings, host: str, port: int, tokens: Path | None, quiet: b
     from meshlab.service.survey import Survey
     from meshlab.store import Store
 
+    limits = _limits(values)
     logger = json_logger("meshlab.serve", sys.stderr)
     json_logger("uvicorn", sys.stderr, level=logging.WARNING)
     known = Tokens(tokens, steady=time.monotonic, complain=lambda error: _complain(logger, error))
@@ -93,7 +94,7 @@ def _run(settings: Settings, host: str, port: int, tokens: Path | None, quiet: b
             f"{host} can be reached from other machines and there are no tokens",
             hint="give --tokens FILE, or listen on 127.0.0.1",
         )
-    limits, shares = _limits(values), take_shares(values["connections"])
+    shares = take_shares(limits.connections)
     if shares.connections < limits.connections:
         logger.warning("few files may be open", extra={"fields": {**shares._asdict(), "hint": "raise LimitNOFILE"}})
     metrics = Metrics(values["users"])
@@ -114,10 +115,18 @@ def _run(settings: Settings, host: str, port: int, tokens: Path | None, quiet: b
 
 def _limits(values: dict[str, Any]) -> Any:
     from meshlab.service.gateway.admission import Limits
+    from meshlab.service.gateway.origins import is_origin
 
     for name in ("body", "batch", "timeout", "drain"):
         if not values[name]:
             raise click.UsageError(f"--{name} must be over 0")
+    most = Limits().waiting_bytes // 2
+    for name in ("body", "batch"):
+        if values[name] > most:
+            raise click.UsageError(f"--{name} must be {most >> 20} MiB at most: twice as much may wait in all")
+    for origin in values["cors"]:
+        if not is_origin(origin):
+            raise click.UsageError(f"--cors {origin} is no origin: give scheme://host or scheme://host:port, no path")
     if values["rate"] is not None and values["rate"] < 1:
         raise click.UsageError("--rate must be one event per second at least, or none")
     return Limits(

@@ -210,7 +210,10 @@ class Gateway:
         while True:
             await asyncio.sleep(_MEND_EVERY)
             before = self._lanes.trouble
-            await self._lanes.mend(self._may_mend)
+            try:
+                await self._lanes.mend(self._may_mend)
+            except Exception as error:
+                self._logger.error("defect", exc_info=error)
             for uid in before.keys() - self._lanes.trouble.keys():
                 self._logger.info("mended", extra={"fields": {"uid": uid}})
 
@@ -223,6 +226,8 @@ class Gateway:
                 await self._reads.run(self._survey.look)
             except MeshlabError as error:
                 self._logger.warning("survey failed", extra={"fields": {"error": error.message}})
+            except Exception as error:
+                self._logger.error("defect", exc_info=error)
             await asyncio.sleep(_LOOK_EVERY)
 
     # What is told
@@ -241,6 +246,10 @@ class Gateway:
             metrics.add("meshlab_event_bytes_total", sum(len(draft.event) for draft in written))
         if known := sum(draft.duplicate for draft in batch):
             metrics.add("meshlab_duplicates_total", known)
+
+    def joined(self, count: int) -> None:
+        """Retries that waited for their event were not written either."""
+        self.metrics.add("meshlab_duplicates_total", count)
 
     def failed(self, uid: str, error: MeshlabError) -> None:
         """A log takes no appends any more."""

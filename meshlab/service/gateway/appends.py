@@ -18,7 +18,8 @@ from meshlab.service.gateway.refusals import Malformed, Overloaded, TooLarge, ve
 from meshlab.service.metrics import Metrics
 
 _BREATH = 256
-"""Lines of a batch that are read before other requests get a turn."""
+_BREATH_BYTES = 256 << 10
+"""Lines of a batch, and their bytes, that are read before other requests get a turn."""
 
 _PATIENCE = 2.0
 """Seconds a batch waits for room, while its body is held."""
@@ -73,9 +74,12 @@ class Appends:
         limits = self._admission.limits
         body = await exchange.body(limits.batch, self._admission)
         batch = _Batch(self._lanes, grant)
+        lines = nbytes = 0
         for number, line in split_lines(body, limits.lines, limits.body):
             batch.taken.append((number, await batch.take(line)))
-            if number % _BREATH == 0:
+            lines, nbytes = lines + 1, nbytes + (len(line) if isinstance(line, bytes) else 0)
+            if lines >= _BREATH or nbytes >= _BREATH_BYTES:
+                lines = nbytes = 0
                 await asyncio.sleep(0)
         del body
         exchange.release_body(self._admission)
@@ -102,6 +106,7 @@ class _Batch:
         self.taken: list[tuple[int, Draft | MeshlabError]] = []
         self._lanes, self._grant = lanes, grant
         self._stopped: dict[str, MeshlabError] = {}
+        self._last: dict[str, Draft] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._patience = _PATIENCE
 
@@ -114,8 +119,8 @@ class _Batch:
             self._grant.check(draft.uid, APPEND)
         except MeshlabError as error:
             return error
-        if draft.uid in self._stopped:
-            return self._stopped[draft.uid]
+        if (stopped := self._stopped_by(draft.uid)) is not None:
+            return stopped
         try:
             await self._submit(draft)
         except MeshlabError as error:
@@ -134,10 +139,21 @@ class _Batch:
         while True:
             try:
                 self._waiters.append(self._lanes.outcome(draft))
+                self._last[draft.uid] = draft
                 return
             except Overloaded:
                 if not await self._gained():
                     raise
+                if (stopped := self._stopped_by(draft.uid)) is not None:
+                    raise stopped from None
+
+    def _stopped_by(self, uid: str) -> MeshlabError | None:
+        """The error for which an earlier line of the user is to be sent again."""
+        # A commit that fails fails for all behind it, so the last line tells.
+        last = self._last.get(uid)
+        if last is not None and last.error is not None and verdict(last.error).retry_after is not None:
+            return last.error
+        return self._stopped.get(uid)
 
     async def _gained(self) -> bool:
         """Wait for the first line that has no outcome yet, all in all for a while; whether it has it now."""

@@ -133,6 +133,9 @@ class Tokens:
 
 
 def _grant(entry: dict[str, Any]) -> Grant:
+    for name in ("users", "rights"):
+        if not isinstance(entry[name], list) or not all(isinstance(one, str) for one in entry[name]):
+            raise ValueError(f'{name} must be a list of texts, such as ["ann"]')
     if len(entry["sha256"]) != 64:
         raise ValueError(f"sha256 has {len(entry['sha256'])} digits, expected 64")
     unknown = set(entry) - {"name", "sha256", "users", "rights"} or set(entry["rights"]) - set(RIGHTS)

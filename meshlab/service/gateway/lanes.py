@@ -47,6 +47,9 @@ class Watch(Protocol):
     def committed(self, batch: list[Draft], frames: int) -> None:
         """A commit is done: its drafts have their outcome, ``frames`` were written."""
 
+    def joined(self, count: int) -> None:
+        """So many drafts had the outcome of one that was under way; called in the event loop's thread."""
+
     def failed(self, uid: str, error: MeshlabError) -> None:
         """A log takes no appends from now on."""
 
@@ -54,7 +57,7 @@ class Watch(Protocol):
 class Lane:
     """The queue of one user."""
 
-    __slots__ = ("busy", "closing", "flying", "full", "keys", "trouble", "uid", "waiting")
+    __slots__ = ("busy", "closing", "flying", "full", "keyed", "keys", "trouble", "uid", "waiting")
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
@@ -62,8 +65,18 @@ class Lane:
         self.flying: dict[bytes, Draft] = {}
         self.keys: KeyIndex | None = None
         self.full: tuple[float, KeysFull] | None = None
-        self.busy = self.closing = False
+        self.busy = self.closing = self.keyed = False
         self.trouble: MeshlabError | None = None
+
+    def add(self, draft: Draft) -> None:
+        """Queue a draft, behind the one with its key if there is one."""
+        first = self.flying.get(draft.key) if draft.key is not None else None
+        if first is not None:
+            first.followers.append(draft)
+            return
+        if draft.key is not None:
+            self.flying[draft.key] = draft
+        self.waiting.append(draft)
 
     def check_keys(self) -> None:
         """See that keys may be looked for.  Raises ``KeysFull`` for as long as the last one said."""
@@ -112,9 +125,12 @@ class Lanes:
         return {lane.uid: lane.trouble for lane in self._lanes.values() if lane.trouble is not None}
 
     def submit(self, draft: Draft) -> None:
-        """Queue a draft, which is told when it has its outcome.  One with a key that is under way joins it.
+        """Queue a draft, which is told when it has its outcome.
 
-        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``KeysFull``, ``Conflict``.
+        One with a key that is under way follows it: the same event has the same outcome,
+        another one comes after, for it may be the one the key stands for in the log.
+
+        Raises ``TooFast``, ``Overloaded``, ``Unavailable``, ``KeysFull``.
         """
         lane = self._lanes.get(draft.uid)
         if lane is None or lane.closing:
@@ -124,17 +140,10 @@ class Lanes:
             raise _unavailable(lane)
         if draft.key is not None:
             lane.check_keys()
-        first = lane.flying.get(draft.key) if draft.key is not None else None
-        if first is not None and first.event != draft.event:
-            raise Conflict("the key stands for another event, which is under way")
+            lane.keyed = True
         self._admission.enter(draft.uid, draft.nbytes)
-        if first is not None:
-            first.followers.append(draft)
-            return
         self._use(lane)
-        if draft.key is not None:
-            lane.flying[draft.key] = draft
-        lane.waiting.append(draft)
+        lane.add(draft)
         if not lane.busy:
             lane.busy = True
             # Not at once: what other connections have sent by now goes with it.
@@ -160,7 +169,7 @@ class Lanes:
             assert lane.trouble is not None
             if may(lane.trouble):
                 lane.busy = True
-                trying = self._loop.run_in_executor(self._pool, self._try, lane.uid)
+                trying = self._loop.run_in_executor(self._pool, self._try, lane)
                 trying.add_done_callback(partial(self._tried, lane))
                 # Who waits may be cancelled; the thread goes on, and ``drain`` waits for it.
                 await asyncio.shield(trying)
@@ -169,13 +178,18 @@ class Lanes:
         lane.trouble = trying.result()
         self._rest(lane)
 
-    def _try(self, uid: str) -> MeshlabError | None:
-        """In a thread: append nothing, which opens and repairs all the same."""
+    def _try(self, lane: Lane) -> MeshlabError | None:
+        """In a thread: all that may have failed.  To append nothing opens and repairs; then the keys are read."""
         try:
-            self._store[uid].append_chosen(lambda end: [])
-        except MeshlabError as error:
-            self._store[uid].close()
-            return error
+            self._store[lane.uid].append_chosen(lambda end: [])
+            if lane.keyed:
+                self._look_up_keys(lane)
+        except KeysFull as error:
+            lane.give_up_keys(error)
+        except Exception as error:
+            self._close(lane.uid)
+            known = _known(error)
+            return known if is_trouble(known) else None
         return None
 
     def _make_room(self) -> None:
@@ -218,22 +232,42 @@ class Lanes:
     def _done(self, lane: Lane, batch: list[Draft], trouble: MeshlabError | None) -> None:
         """In the event loop's thread: a commit is over."""
         for draft in batch:
-            self._admission.leave(draft.uid, draft.nbytes)
-            if draft.key is not None:
-                del lane.flying[draft.key]
-            for follower in draft.followers:
-                self._admission.leave(follower.uid, follower.nbytes)
-                follower.receipt, follower.error, follower.duplicate = draft.receipt, draft.error, True
-                follower.done()
-            draft.done()
+            self._settle(lane, draft)
         if trouble is not None:
             lane.trouble = trouble
             lane.forget_keys()
-            self._turn_away(lane)
+            while lane.waiting:  # what waits behind a failure was not written
+                behind = lane.waiting.pop(0)
+                behind.error = _unavailable(lane)
+                self._settle(lane, behind)
         if lane.waiting:
             self._start(lane)
         else:
             self._rest(lane)
+
+    def _settle(self, lane: Lane, draft: Draft) -> None:
+        """A draft has its outcome."""
+        self._admission.leave(draft.uid, draft.nbytes)
+        if draft.key is not None:
+            del lane.flying[draft.key]
+        if draft.followers:
+            self._lead_on(lane, draft)
+        draft.done()
+
+    def _lead_on(self, lane: Lane, first: Draft) -> None:
+        """Give the outcome of a draft to those with the same event; others with its key come next."""
+        joined = 0
+        for draft in first.followers:
+            if draft.event != first.event:
+                lane.add(draft)
+                continue
+            self._admission.leave(draft.uid, draft.nbytes)
+            draft.receipt, draft.error, draft.duplicate = first.receipt, first.error, first.receipt is not None
+            joined += draft.duplicate
+            draft.done()
+        first.followers = []
+        if joined:
+            self._watch.joined(joined)
 
     def _rest(self, lane: Lane) -> None:
         """Nothing is to be done for a lane any more."""
@@ -246,18 +280,10 @@ class Lanes:
                     break
                 idle.forget_keys()
 
-    def _turn_away(self, lane: Lane) -> None:
-        """Answer what waits behind a failure: it was not written."""
-        behind, lane.waiting = lane.waiting, []
-        for draft in behind:
-            draft.error = _unavailable(lane)
-        if behind:
-            self._done(lane, behind, None)
-
     # In a thread of the pool
 
     def _close(self, uid: str) -> None:
-        with suppress(OSError):
+        with suppress(Exception):  # what fails here fails again when it is opened
             self._store[uid].close()
 
     def _commit(self, lane: Lane, batch: list[Draft]) -> None:
@@ -270,12 +296,14 @@ class Lanes:
             for draft in batch:
                 # Those the index knew too: what it found may be written and not on disk.
                 draft.receipt, draft.duplicate, draft.error = None, False, draft.error or known
-            if is_trouble(known):
-                trouble = known
-                self._store[lane.uid].close()
-                self._watch.failed(lane.uid, known)
-        self._watch.committed(batch, frames)
-        self._loop.call_soon_threadsafe(self._done, lane, batch, trouble)
+            trouble = known if is_trouble(known) else None
+        try:
+            if trouble is not None:
+                self._close(lane.uid)
+                self._watch.failed(lane.uid, trouble)
+            self._watch.committed(batch, frames)
+        finally:
+            self._loop.call_soon_threadsafe(self._done, lane, batch, trouble)
 
     def _append(self, lane: Lane, batch: list[Draft]) -> int:
         """Append what is new of a batch; returns how many frames that were."""

@@ -7,12 +7,14 @@ with a name of its own that resolves to 127.0.0.1 even read the answer.  So a fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from functools import lru_cache
 
 from meshlab.service.gateway.exchange import Exchange
 from meshlab.service.gateway.refusals import Forbidden
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*A-Z]+", re.ASCII)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -38,3 +40,12 @@ def host_name(host: str) -> str:
     """
     name, colon, port = host.lower().rpartition(":")
     return name if colon and (port.isdigit() or not port) else host.lower()
+
+
+def is_origin(text: str) -> bool:
+    """Whether a browser could send this as an ``Origin``.
+
+    >>> [is_origin(text) for text in ("https://app.example:8443", "https://app.example/", "*", "app.example")]
+    [True, False, False, False]
+    """
+    return _ORIGIN.fullmatch(text) is not None

@@ -25,7 +25,7 @@ class Draft:
     """One event on its way into a log: whose, under which key, its JSON; later its receipt or error.
 
     ``tell`` is called when it has one of the two; ``followers`` are drafts of the same
-    key and event, which have the same outcome.
+    key that came meanwhile: those of the same event have the same outcome.
     """
 
     __slots__ = ("duplicate", "error", "event", "followers", "key", "receipt", "tell", "uid")

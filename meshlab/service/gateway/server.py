@@ -55,7 +55,7 @@ def serve(gateway: Gateway, listener: socket.socket, logger: logging.Logger) -> 
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=int(limits.idle),
-        timeout_graceful_shutdown=int(limits.drain),
+        timeout_graceful_shutdown=limits.drain,  # type: ignore[arg-type]
     )
     # What is there now stays; of what requests leave behind next to nothing is garbage in a cycle.
     gc.collect()

@@ -1,6 +1,7 @@
 """Batches: more lines than may wait, users who are slow, and the order of each."""
 
 import asyncio
+import errno
 import json
 import threading
 
@@ -87,3 +88,49 @@ def test_a_user_whose_log_is_slow_leaves_room_for_the_others(run, disk, monkeypa
         assert {200, 503} == set(told)
 
     run(work, waiting=40, waiting_bytes=40_000)
+
+
+def test_lines_behind_one_that_failed_are_not_written_though_the_log_was_mended_meanwhile(
+    run, tmp_path, disk, monkeypatch
+):
+    monkeypatch.setattr(module, "_BREATH", 1)
+    breathe = asyncio.sleep
+
+    async def work(send, lanes):
+        async def mend(_):
+            """Let what was submitted fail, and mend the log before the next line."""
+            while lanes._lanes["ann"].busy:
+                await breathe(0.001)
+            disk.error = None
+            await lanes.mend()
+            assert lanes.trouble == {}
+
+        disk.error = OSError(errno.EIO, "Input/output error")
+        monkeypatch.setattr(module.asyncio, "sleep", mend)
+        try:
+            assert await send(posts(0, 1, 2)) == [503] * 3
+        finally:
+            monkeypatch.setattr(module.asyncio, "sleep", breathe)
+        assert await send(posts(3)) == [200]
+
+    run(work)
+    assert events(tmp_path) == ["m0", "m3"]  # that of the first was unknown
+
+
+def test_others_get_a_turn_in_a_batch_of_long_lines_too(run, monkeypatch):
+    turns = []
+    breathe = asyncio.sleep
+
+    async def count(seconds):
+        turns.append(seconds)
+        await breathe(0)
+
+    async def work(send, lanes):
+        monkeypatch.setattr(module.asyncio, "sleep", count)
+        try:
+            assert await send([{"userId": "ann", "event": "x" * 100_000}] * 30) == [200] * 30
+        finally:
+            monkeypatch.setattr(module.asyncio, "sleep", breathe)
+        assert len(turns) == 10
+
+    run(work)

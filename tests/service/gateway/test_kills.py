@@ -4,10 +4,12 @@ import http.client
 import json
 import random
 import signal
+import socket
 import threading
 import time
 from collections import Counter
 
+from scoreboard.gate import request
 from scoreboard.sampling import EVERY
 
 from .limits import full_disk
@@ -112,6 +114,19 @@ def test_a_signal_under_load_answers_what_is_under_way_and_ends(start):
     acknowledged = [pair for client in clients for pair in client.acknowledged]
     assert set(ids(began)) == set(acknowledged)
     assert [line["event"] for line in gate.lines] == ["started", "draining", "stopped"]
+
+
+def test_less_than_a_second_is_waited_for_answers_at_the_end_too(start):
+    gate = start("--drain", "0.95s")
+    data = request(json.dumps({"userId": "ann", "event": "x" * 50_000}).encode())
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=10) as connection:
+        connection.sendall(data[:30_000])
+        time.sleep(0.1)
+        gate.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.sendall(data[30_000:])
+        assert gate.drained(connection).startswith(b"HTTP/1.1 200")
+    assert gate.stop() == 0
 
 
 def test_a_full_disk_turns_the_gateway_red_and_it_mends_itself(start):

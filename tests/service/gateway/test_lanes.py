@@ -7,9 +7,9 @@ import threading
 import pytest
 
 import meshlab
-from meshlab.errors import WriteFailed
+from meshlab.errors import StorageError, WriteFailed
 from meshlab.service.gateway.admission import Admission, Limits
-from meshlab.service.gateway.keys import KeysFull
+from meshlab.service.gateway.keys import KeyIndex, KeysFull
 from meshlab.service.gateway.lanes import Lanes
 from meshlab.service.gateway.posts import Draft
 from meshlab.service.gateway.refusals import Conflict, Overloaded, Unavailable
@@ -38,6 +38,10 @@ class Watch:
     def __init__(self):
         self.commits = []
         self.failures = []
+        self.joins = 0
+
+    def joined(self, count):
+        self.joins += count
 
     def committed(self, batch, frames):
         self.commits.append((len(batch), frames))
@@ -142,13 +146,25 @@ def test_without_keys_equal_events_are_events_each(run, tmp_path):
 
 def test_a_key_for_another_event_is_a_conflict_in_flight_and_after(run, tmp_path):
     async def work(lanes):
-        first = lanes.outcome(draft(1, key=b"k"))
-        with pytest.raises(Conflict):
-            lanes.outcome(draft(2, key=b"k"))
-        await first
-        other = draft(2, key=b"k")
-        await lanes.outcome(other)
-        assert isinstance(other.error, Conflict)
+        first, meanwhile, after = draft(1, key=b"k"), draft(2, key=b"k"), draft(2, key=b"k")
+        await asyncio.gather(lanes.outcome(first), lanes.outcome(meanwhile))
+        await lanes.outcome(after)
+        assert first.receipt
+        assert isinstance(meanwhile.error, Conflict)
+        assert isinstance(after.error, Conflict)
+
+    run(work)
+    assert events(tmp_path) == ["m1"]
+
+
+def test_a_retry_is_acknowledged_while_another_event_with_its_key_is_under_way(run, tmp_path):
+    async def work(lanes):
+        await lanes.outcome(draft(1, key=b"k"))
+        drafts = [draft(number, key=b"k") for number in (2, 1, 2, 3, 1)]
+        await asyncio.gather(*[lanes.outcome(one) for one in drafts])
+        assert [type(one.error) for one in drafts] == [Conflict, type(None), Conflict, Conflict, type(None)]
+        assert [one.duplicate for one in drafts] == [False, True, False, False, True]
+        assert lanes.watch.joins == 1
 
     run(work)
     assert events(tmp_path) == ["m1"]
@@ -213,11 +229,13 @@ def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp
         outcomes = [lanes.outcome(first)]
         await asyncio.sleep(0.05)
         outcomes.append(lanes.outcome(behind))
+        others = [draft(number, key=b"k1") for number in (7, 8, 7)]
+        outcomes += [lanes.outcome(one) for one in others]
         disk.error = OSError(errno.EIO, "Input/output error")
         disk.gate.set()
         await asyncio.gather(*outcomes)
         assert isinstance(first.error, WriteFailed)
-        assert isinstance(behind.error, Unavailable)
+        assert [type(one.error) for one in [behind, *others]] == [Unavailable] * 4
         assert [uid for uid, _ in lanes.watch.failures] == ["ann"]
         with pytest.raises(Unavailable):
             lanes.outcome(draft(2))
@@ -235,6 +253,53 @@ def test_a_failed_sync_answers_those_behind_it_and_a_mended_log_goes_on(run, tmp
 
     run(work)
     assert events(tmp_path) == ["m0", "m1"]
+
+
+def test_a_log_whose_keys_cannot_be_read_stays_in_trouble_until_they_can(run, monkeypatch):
+    load = KeyIndex.load
+
+    def fail(self):
+        raise StorageError("cannot read the keys")
+
+    async def work(lanes):
+        monkeypatch.setattr(KeyIndex, "load", fail)
+        one = draft(0, key=b"k")
+        await lanes.outcome(one)
+        assert isinstance(one.error, StorageError)
+        await lanes.mend()
+        assert set(lanes.trouble) == {"ann"}
+        assert len(lanes.watch.failures) == 1
+        monkeypatch.setattr(KeyIndex, "load", load)
+        await lanes.mend()
+        assert lanes.trouble == {}
+        again = draft(0, key=b"k")
+        await lanes.outcome(again)
+        assert again.receipt
+
+    run(work)
+
+
+def test_whatever_goes_wrong_in_a_thread_a_lane_has_its_outcome_and_goes_on(run, disk, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def work(lanes):
+        monkeypatch.setattr(lanes._store, "_close_writer", fail)
+        monkeypatch.setattr(lanes.watch, "failed", fail)
+        disk.error = RuntimeError("odd")
+        one = draft(0)
+        await asyncio.wait_for(lanes.outcome(one), 5)
+        assert isinstance(one.error, WriteFailed)
+        await asyncio.wait_for(lanes.mend(), 5)
+        assert set(lanes.trouble) == {"ann"}
+        monkeypatch.undo()
+        disk.error = None
+        await lanes.mend()
+        again = draft(0)
+        await lanes.outcome(again)
+        assert again.receipt
+
+    run(work)
 
 
 def test_the_end_waits_for_a_log_that_is_being_mended(run, disk):

@@ -11,7 +11,10 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
 
+from meshlab.cli.output import Settings
+from meshlab.cli.serve import command
 from scoreboard.gate import PACKAGE, Gate
 
 WEB, OPS, SCRAPE = "web-secret", "ops-secret", "scrape-secret"
@@ -181,6 +184,21 @@ def test_a_port_that_is_taken_and_a_file_that_is_none_are_one_line_each(tmp_path
     assert run.stderr.startswith("meshlab: error: cannot listen on 127.0.0.1 port")
     run = serve(tmp_path, "--port", "0", "--tokens", str(tmp_path / "none.toml"))
     assert (run.returncode, run.stderr.count("\n")) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--body", "63MiB"), "--body must be 32 MiB at most"),
+        (("--batch", "33MiB"), "--batch must be 32 MiB at most"),
+        (("--cors", "*"), "--cors * is no origin"),
+        (("--cors", "https://app.example/"), "is no origin"),
+    ],
+)
+def test_an_option_that_could_never_work_is_refused_at_the_start(options, said):
+    run = CliRunner().invoke(command, ["--port", "0", *options], obj=Settings(None))
+    assert run.exit_code != 0
+    assert said in run.output
 
 
 def test_an_idle_gateway_ends_at_once_with_code_0(start):
