@@ -92,7 +92,7 @@ class Gateway:
         try:
             await self._exchange(exchange, receive, _counted(exchange, send))
         except Disconnected:
-            exchange.status = 499
+            exchange.status = scope.get("refused", 499)
         finally:
             del scope["exchange"]
             exchange.give_back(self._admission)
@@ -286,6 +286,11 @@ class Gateway:
                 exchange.sent,
             )
         )
+
+    def note_refusal(self, client: tuple[str, int] | None, status: int, sent: int) -> None:
+        """The same about a request that was refused before it was one."""
+        self.metrics.count_request("other", "other", status, 0.0)
+        self._access.note(Line(client[0] if client else None, None, "", "", None, status, 0.0, 0, sent))
 
     # Small routes
 

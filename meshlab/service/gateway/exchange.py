@@ -22,7 +22,19 @@ class Disconnected(Exception):
 class Exchange:
     """A request under way: its headers, who it is, and what became of it."""
 
-    __slots__ = ("_held", "_receive", "at_end", "began", "grant", "headers", "received", "scope", "sent", "status", "uid")
+    __slots__ = (
+        "_held",
+        "_receive",
+        "at_end",
+        "began",
+        "grant",
+        "headers",
+        "received",
+        "scope",
+        "sent",
+        "status",
+        "uid",
+    )
 
     def __init__(self, scope: Scope, receive: Receive | None, began: float) -> None:
         self.scope = scope

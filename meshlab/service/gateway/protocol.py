@@ -119,7 +119,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.arriving = self.loop.time()
         self.idle = None
         self._in_head = True
-        self._raw = 0
+        self._raw = 1  # it may have come in one piece with what was before it: that is not counted, but it began
         if self.cycle is None or self.cycle.response_complete:
             self.patience.renew()
 
@@ -224,6 +224,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self.gateway.metrics.add("meshlab_rejects_total", 1, "overload" if retry else "malformed")
         said = {"success": False, "error": why, "kind": kind, "hint": "see /openapi.json"}
         answer = json_answer(said, status, ((b"retry-after", b"1"),) if retry else ())
+        cycle: Any = self.cycle
+        if cycle is None or cycle.response_complete or type(cycle) is Direct:
+            self.gateway.note_refusal(self.client, status, len(answer.body))
+        else:
+            cycle.scope["refused"] = status  # it is told of when the application has seen that it is over
         self.transport.write(wire(answer, self.server_state.default_headers, keep_alive=False))
         self.transport.close()
 

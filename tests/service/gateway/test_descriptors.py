@@ -18,7 +18,7 @@ LIMITED = (
 def test_connections_and_logs_fit_into_the_files_that_may_be_open(files):
     connections, logs = shares(files, 1000)
     assert 0 < connections <= 1000
-    assert 0 < logs
+    assert logs > 0
     assert connections + PER_LOG * logs <= max(files - 64, 8)
 
 

