@@ -107,7 +107,7 @@ class WriteFailed(StorageError):
 class WalPoisoned(StorageError):
     """An earlier write or sync failed, so this log takes no appends."""
 
-    default_hint = "mend the disk, then reopen the store: opening repeats the lost writes"
+    default_hint = "mend the disk; the next append writes the lost bytes again, and then everything else goes on"
 
 
 class DamageFound(MeshlabError):

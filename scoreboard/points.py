@@ -66,11 +66,11 @@ class Play:
 
 
 def heal(root: Path, disk: ForgetfulFiles, now: int) -> None:
-    """After a failed sync all refuse until a writer has opened the log; its event changes no state."""
+    """After a failed sync all refuse until a writer has opened the log and written the lost bytes again."""
     lock = root / LOCK
     if lock.exists() and b"poison " in lock.read_bytes():
         writer = Writer(root, files=disk, clock=lambda: now)
-        writer.append({"note": "opened again"})
+        writer.append_chosen(lambda end: [])
         writer.close()
 
 
@@ -231,6 +231,8 @@ class RollBack(Migrate):
 
     def finish(self) -> None:
         """Roll back again: the old layout stands, and the users have left the store."""
+        for uid in self.users:
+            heal(self.scene.store / uid, self.disk, stories.NOON)
         report = self.scene.roll_back(self.plan)
         assert not report.failed, f"failed: {report.failed}"
         self.disk.crash(self.folder)

@@ -15,6 +15,7 @@ from meshlab.jsontext import NotJson, parse_json
 from meshlab.wal.frame import MAX_FRAME
 
 GO_ON_FROM_HERE = "the lines before it are in the log: correct this one and append from it on"
+NOTHING_YET = "nothing was appended: correct this line"
 BATCH_HELP = "Lines per frame. A frame is in the log whole or not at all; a bad line ends the one before it early."
 KEY_HELP = "Put all lines into one frame that carries this key. The log keeps it and does not look for repeats."
 ALL_OR_NOTHING = "nothing was appended: with --key all lines are one frame"
@@ -84,7 +85,8 @@ def read_lines(stdin: BinaryIO, *, hint: str) -> Iterator[Line]:
             try:
                 yield Line(number, _read_event(data))
             except BadEvent as error:
-                raise BadEvent(f"line {number} of stdin: {error.message}", hint=hint) from None
+                told = hint if number > 1 else NOTHING_YET
+                raise BadEvent(f"line {number} of stdin: {error.message}", hint=told) from None
 
 
 def _read_event(data: bytes) -> Any:

@@ -12,6 +12,8 @@ take nobody else's, and given up after it has done so twice more.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
@@ -25,7 +27,7 @@ from concurrent.futures import (
 )
 from contextlib import suppress
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
 from meshlab.errors import MeshlabError
@@ -241,7 +243,26 @@ def cores() -> int:
 
 def _processes(jobs: int) -> ProcessPoolExecutor:
     threads = max(1, cores() // jobs)
-    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=limit_threads, initargs=(threads,))
+    return ProcessPoolExecutor(jobs, mp_context=_Quiet(), initializer=limit_threads, initargs=(threads,))
+
+
+class _Worker(SpawnProcess):
+    """A process that Ctrl-C does not reach: whoever asked for its work ends it."""
+
+    def start(self) -> None:
+        """From the main thread, for only there signals can be turned off; a child starts with what it inherits."""
+        if threading.current_thread() is not threading.main_thread():
+            super().start()
+            return
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            super().start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class _Quiet(SpawnContext):
+    Process = _Worker
 
 
 @lru_cache(maxsize=1)

@@ -219,7 +219,8 @@ class UserStore:
         from meshlab.wal.repair import repair
 
         root = self._existing()
-        if isinstance(current(root, self.uid), Manifest):
+        found = current(root, self.uid)
+        if isinstance(found, Manifest) and found.generation:
             raise SnapshotError(
                 f"{root}: a log with checkpoints has no cleaned copy: its layers refer to the bytes as they are",
                 hint="leave the damaged bytes out with 'meshlab checkpoint --accept FILE:OFFSET'",

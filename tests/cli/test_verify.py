@@ -115,3 +115,9 @@ def test_each_disaster_of_the_samples_has_the_exit_code_it_deserves(truth, meshl
     assert found.exit_code == (2 if told["damage"] else 0)
     assert sum(row["events"] for row in answer["segments"]) == told["readable"]
     assert Counter(row["class"] for row in answer["rejects"] if row["nbytes"]) == told["rejects"]
+
+
+def test_damage_that_stopped_the_first_checkpoint_can_still_be_repaired(meshlab, damaged, tmp_path):
+    assert meshlab("--store", damaged, "checkpoint", "ann").exit_code == 2
+    assert meshlab("--store", damaged, "repair", "ann", tmp_path / "clean").exit_code == 2
+    assert (tmp_path / "clean").is_dir()

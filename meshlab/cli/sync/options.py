@@ -82,7 +82,9 @@ def say_traffic(report: Any, did: str) -> None:
     moved = size_text(traffic.bytes_put + traffic.bytes_got)
     again = f", {counted(traffic.again, 'request')} made again" if traffic.again else ""
     requests = counted(traffic.requests, "request")
-    say(f"{did}: {counted(len(report.users), 'user')}, {moved}, {requests}{again}, in {span_text(report.seconds)}")
+    failed = sum(bool(getattr(user, "error", "")) for user in report.users)
+    users = counted(len(report.users) - failed, "user") + (f", {failed} failed" if failed else "")
+    say(f"{did}: {users}, {moved}, {requests}{again}, in {span_text(report.seconds)}")
 
 
 def counts_of(users: list[Any], name: str) -> Mapping[str, int]:

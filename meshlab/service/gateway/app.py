@@ -42,6 +42,9 @@ _MEND_EVERY = 1.0
 _LOOK_EVERY = 15.0
 """Seconds between two tries to open logs in trouble, and between two looks at the store's files."""
 
+_ENOUGH = 1 << 20
+"""Free bytes with which a log that met a full disk is tried again."""
+
 _PIECE = 256 << 10
 """Bytes of an answer that are handed on at a time."""
 
@@ -218,7 +221,8 @@ class Gateway:
                 self._logger.info("mended", extra={"fields": {"uid": uid}})
 
     def _may_mend(self, error: MeshlabError) -> bool:
-        return not (is_full(error) and lacks_space(self.store.path, self.options.limits.min_free))
+        """On a full disk the lost bytes are not written again and again; they need little, whatever ``min_free`` is."""
+        return not (is_full(error) and lacks_space(self.store.path, min(_ENOUGH, self.options.limits.min_free)))
 
     async def _keep_looking(self) -> None:
         while True:

@@ -13,6 +13,7 @@ what a failed sync may have lost.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from math import ceil
+from pathlib import Path
 from typing import Protocol
 
 from meshlab.errors import MeshlabError, NotFound, StorageError, WriteFailed
@@ -117,6 +119,7 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         self._idle: OrderedDict[str, Lane] = OrderedDict()
         self._closing = 0
+        self._home = _identity(store.path)
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -181,6 +184,7 @@ class Lanes:
     def _try(self, lane: Lane) -> MeshlabError | None:
         """In a thread: all that may have failed.  To append nothing opens and repairs; then the keys are read."""
         try:
+            self._check_home()
             self._store[lane.uid].append_chosen(lambda end: [])
             if lane.keyed:
                 self._look_up_keys(lane)
@@ -282,6 +286,17 @@ class Lanes:
 
     # In a thread of the pool
 
+    def _check_home(self) -> None:
+        """See that the store is where it was.  Raises ``StorageError``: a new one would know no key and no log."""
+        found = _identity(self._store.path)
+        if self._home is None:
+            self._home = found
+        elif found != self._home:
+            raise StorageError(
+                f"{self._store.path} is {'gone' if found is None else 'not the directory that was opened'}",
+                hint="bring it back, or end the gateway and start it anew on what is there",
+            )
+
     def _close(self, uid: str) -> None:
         with suppress(Exception):  # what fails here fails again when it is opened
             self._store[uid].close()
@@ -290,6 +305,7 @@ class Lanes:
         trouble = None
         frames = 0
         try:
+            self._check_home()
             frames = self._append(lane, batch)
         except Exception as error:
             known = _known(error)
@@ -406,3 +422,12 @@ def _note(keys: KeyIndex, start: tuple[str | None, int], drafts: list[Draft]) ->
             start = (last.segment, last.offset + last.nbytes)
             if draft.key is not None:
                 keys.add(draft.key, last.segment, last.offset)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What makes a directory this one and no other of its name; None when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

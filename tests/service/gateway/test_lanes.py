@@ -323,6 +323,32 @@ def test_the_end_waits_for_a_log_that_is_being_mended(run, disk):
     run(work)
 
 
+def test_a_store_that_was_moved_away_is_not_begun_anew(run, tmp_path):
+    store, aside = tmp_path / "store", tmp_path / "aside"
+
+    async def work(lanes):
+        for uid in ("ann", "ben"):
+            await lanes.outcome(draft(0, uid=uid))
+        store.rename(aside)
+        for uid in ("ann", "carl"):
+            lost = draft(1, uid=uid)
+            await lanes.outcome(lost)
+            assert isinstance(lost.error, StorageError) and "is gone" in lost.error.message
+        store.mkdir()
+        await lanes.mend()
+        assert {str(error.message).partition(" is ")[2] for error in lanes.trouble.values()} == {
+            "not the directory that was opened"
+        }
+        store.rmdir()
+        aside.rename(store)
+        await lanes.mend()
+        assert not lanes.trouble
+        await lanes.outcome(draft(2))
+
+    run(work)
+    assert events(tmp_path) == ["m0", "m2"]
+
+
 def test_what_waits_is_bounded(run, disk):
     async def work(lanes):
         disk.gate.clear()
