@@ -27,6 +27,7 @@ from concurrent.futures import (
 )
 from contextlib import suppress
 from functools import lru_cache
+from multiprocessing import active_children
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
@@ -123,7 +124,11 @@ class Crew:
     def __enter__(self) -> Crew:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody waits for what is under way
+            for worker in active_children():
+                if isinstance(worker, _Worker):
+                    worker.terminate()
         self.close()
 
     @property

@@ -1,8 +1,14 @@
 """``--jobs`` and ``--dask``: the same answers by several workers, with a row for whoever fails."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -147,3 +153,33 @@ def test_who_names_no_scheduler_is_told(meshlab, store):
     assert result.exit_code == 1 and "exclude each other" in result.stderr
     result = meshlab("--store", store, "verify", "--dask", "nonsense://")
     assert result.exit_code == 1 and "no Dask scheduler" in result.stderr and "hint" in result.stderr
+
+
+def test_ctrl_c_ends_all_workers_at_once_and_without_a_word_from_them(tmp_path):
+    """It reaches the whole group of processes, workers that are only starting too."""
+    build_store(tmp_path / "store", users=UIDS, days=2, events=20_000)
+    command = [
+        sys.executable,
+        "-m",
+        "meshlab",
+        "--store",
+        str(tmp_path / "store"),
+        "growth",
+        "--by",
+        "id",
+        "--jobs",
+        "2",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        asked = psutil.Process(process.pid)
+        deadline = time.monotonic() + 60
+        while len(workers := [one for one in asked.children() if "spawn_main" in str(one.cmdline())]) < 2:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said and b"Exception" not in said
+    assert not psutil.wait_procs(workers, timeout=10)[1]
