@@ -79,7 +79,8 @@ class Commands(click.Group):
 def main(context: click.Context, store: str | None) -> None:
     """Durable logs of mesh events: append, verify, load, replay.
 
-    Results go to stdout, messages to stderr.  Exit codes: 0 fine, 1 error, 2 damage found.
+    Results go to stdout, messages to stderr.  Exit codes: 0 fine, 1 error, 2 damage
+    found or changes planned.
     """
     context.obj = Settings(store)
 

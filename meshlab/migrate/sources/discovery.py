@@ -70,7 +70,7 @@ def find(
     elif top is None:
         raise NotFound("there is no source", hint="name a file or folder, or a CSV of path,uid")
     elif _mode(top) is None:
-        raise NotFound(f"{top} does not exist")
+        raise NotFound(f"{top} does not exist", hint="check the path of the source")
     elif user is None and stat.S_ISDIR(_mode(top) or 0) and not _is_user(top):
         search.take_folder(top)
     else:
