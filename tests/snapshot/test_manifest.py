@@ -33,6 +33,7 @@ from scoreboard.stories import LONG, Shop, insert
 
 NUMBERS = st.integers(-(1 << 62), 1 << 62)
 DAYS = st.sampled_from(["20250701", "20250702"])
+NAMES = st.binary(min_size=32, max_size=32).map(bytes.hex)
 MANIFESTS = st.builds(
     Manifest,
     uid=st.sampled_from(["u", "a.b-c"]),
@@ -43,7 +44,7 @@ MANIFESTS = st.builds(
     seq=NUMBERS,
     sum=st.binary(max_size=16),
     effective=NUMBERS,
-    layers=st.lists(st.builds(Layer, st.text(), st.sampled_from(["records", "contents"]), NUMBERS, NUMBERS)),
+    layers=st.lists(st.builds(Layer, NAMES, st.sampled_from(["records", "contents"]), NUMBERS, NUMBERS)),
     last_orphans=st.lists(st.dictionaries(st.text(), st.integers(0, 9) | st.text() | st.none())),
     accepted=st.lists(st.builds(Accepted, DAYS, NUMBERS, NUMBERS, st.text(), st.text())),
 )
