@@ -24,6 +24,7 @@ all of them, and that part is what is left.
 - One connection over HTTP: the same, and a round trip through the event loop to the thread that syncs. From 16 \
 connections on the sync is shared.
 - A push: the check of every line (MD5) and the server run on the same two cores. On two machines they would not.
-- Loading by two workers: both write Parquet to one disk, and share the bandwidth of one memory.
+- Loading by two workers: the memory. On this machine two processes that only copy in memory are no faster than one \
+(0.90x together), two that parse JSON are 1.77x, two that only hash 1.92x; a load is of all three.
 - Replay of a sealed log beyond a million events grows a little faster than the log: the table of ids outgrows the \
 caches, and each event looks up its own."""
