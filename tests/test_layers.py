@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "meshlab"
 LAYERS = [
     {"errors"},
-    {"times", "jsontext", "records", "wording"},
+    {"times", "jsontext", "records", "wording", "bars"},
     {"dialects", "markup"},
     {"events"},
     {"wal"},

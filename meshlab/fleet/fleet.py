@@ -23,6 +23,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from meshlab.bars import progress_bar
 from meshlab.errors import MeshlabError
 from meshlab.fleet.attribution import GrowthRun, RedundancyRun
 from meshlab.fleet.crew import Crew, Lost
@@ -49,7 +50,7 @@ from meshlab.fleet.task import SPLIT, Assignment, Task, Unit, task_of, tasks_of
 from meshlab.fleet.work import Answer, carry_out, error_row
 from meshlab.remote.remote import Remote
 from meshlab.tables.load import Moment, micros
-from meshlab.wal.paths import check_uid
+from meshlab.wal.paths import listed_uids
 
 Out = str | os.PathLike[str] | None
 """A folder for the results; None: a temporary one."""
@@ -183,7 +184,7 @@ class Fleet:
                 f"{job.name} changes users, and those in {self.place.name} are copies",
                 hint="run it on the store itself; 'sync push' brings the result into the bucket",
             )
-        uids = None if users is None else _listed(users)
+        uids = None if users is None else listed_uids(users)
         told = {"job": job.name, "options": dict(options), "place": self.place.name, "users": _named(uids)}
         with Folder(out, told) as folder, Crew(self._executor) as crew:
             return _Work(self, job, options, folder, crew).go(uids, kind)
@@ -203,7 +204,7 @@ class _Work:
     def go(self, uids: Sequence[str] | None, kind: type[Run]) -> Run:
         started = time.monotonic()
         plan = self._plan(uids)
-        with _bar(self.job.name, plan, self.fleet._progress) as bar:
+        with progress_bar(self.job.name, sum(task.nbytes for task in plan), shown=self.fleet._progress) as bar:
             plan = [task for tasks in self._carried_out(plan, bar) for task in tasks]
             order = [task for tasks in self._put_together(plan) for task in tasks]
         schema = pa.schema([*OUTCOME, *self.job.figures])
@@ -324,11 +325,6 @@ class _Failed(Exception):
         self.row = row
 
 
-def _listed(users: Iterable[str] | str) -> list[str]:
-    uids = [users] if isinstance(users, str) else list(dict.fromkeys(users))
-    return [check_uid(uid) for uid in uids]
-
-
 def _named(uids: Sequence[str] | None) -> str:
     """The users of a run, in short."""
     if uids is None:
@@ -341,17 +337,3 @@ def _sorted(names: Iterable[str] | str | None, *, keep: bool = False) -> list[st
         return None
     listed = [names] if isinstance(names, str) else list(names)
     return listed if keep else sorted(listed)
-
-
-def _bar(title: str, plan: Sequence[Task], progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=sum(task.nbytes for task in plan),
-        desc=title,
-        unit="B",
-        unit_scale=True,
-        delay=1,
-        leave=False,
-        disable=None if progress else True,
-    )

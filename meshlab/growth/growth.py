@@ -13,11 +13,11 @@ import html
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshlab.bars import progress_bar
 from meshlab.growth.attribution import Attribution, attribute
 from meshlab.growth.changes import Changes, change_points
 from meshlab.growth.forecast import LIMIT, SHOWN, Forecast, forecast
@@ -117,12 +117,11 @@ class Growth:
         return Totals(pa.concat_tables(tables).combine_chunks(), sum(one.damage for one in found))
 
     def _each(self, of_user: Callable[[Log], Totals]) -> Iterator[Totals]:
-        from tqdm.auto import tqdm
-
-        settings: dict[str, Any] = {"unit": " users", "delay": 1, "leave": False}
-        disable = None if self._progress else True
         run = map if self._executor is None else self._executor.map
-        yield from tqdm(run(of_user, self._logs), total=len(self._logs), desc="growth", disable=disable, **settings)
+        with progress_bar("growth", len(self._logs), " users", shown=self._progress) as bar:
+            for found in run(of_user, self._logs):
+                bar.update(1)
+                yield found
 
     def __repr__(self) -> str:
         users = counted(len(self._logs), "user")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tqdm.auto import tqdm
+from meshlab.bars import progress_bar
 
 Progress = bool | Callable[[str, int, int], object]
 """Whether to show bars; or who is told instead: what is done, and how much of how much of it."""
@@ -21,8 +21,7 @@ def open_bar(progress: Progress, what: str, total: int, unit: str = "B") -> Any:
     """A bar to be used with ``with``; ``update(count)`` moves it, ``n`` is where it stands."""
     if callable(progress):
         return _Told(progress, what, total)
-    shown = None if progress else True  # None: only on a terminal or in a notebook
-    return tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", delay=1, leave=False, disable=shown)
+    return progress_bar(what, total, unit, shown=progress)
 
 
 class _Told:

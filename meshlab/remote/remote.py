@@ -28,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from meshlab.bars import progress_bar
 from meshlab.errors import RemoteRefused, storage_errors
 from meshlab.plan import Lsn, moment_of
 from meshlab.remote.bucket import Bucket, FolderBucket
@@ -44,7 +45,7 @@ from meshlab.remote.transfer import Lanes, in_turn
 from meshlab.remote.windows import RemoteWindow, windows
 from meshlab.tables.load import Moment
 from meshlab.wal.files import REAL_FILES, Files
-from meshlab.wal.paths import check_uid, existing_user, user_ids
+from meshlab.wal.paths import check_uid, existing_user, listed_uids, user_ids
 from meshlab.wal.writer import sync_names, wall_clock
 
 U = TypeVar("U")
@@ -127,9 +128,9 @@ class Remote:
         What goes wrong with one user is in the report and stops no other; what is wrong
         with the bucket as a whole is raised: ``RemoteRefused``, ``RemoteUnavailable``.
         """
-        uids = user_ids(self.store) if users is None else _listed(users)
+        uids = user_ids(self.store) if users is None else listed_uids(users)
         roots = {uid: existing_user(self.store, uid) for uid in uids}
-        with self._reported(dry_run) as told_of, Lanes() as lanes, _bar("push", progress) as bar:
+        with self._reported(dry_run) as told_of, Lanes() as lanes, progress_bar("push", shown=progress) as bar:
             if roots and not dry_run:
                 with storage_errors("sync", self.store):
                     sync_names(next(iter(roots.values())), self._files)  # the names of all users stand in one directory
@@ -168,7 +169,7 @@ class Remote:
         moves a user who is there aside.  What goes wrong with one user is in the report.
         """
         moment = moment_of(at)
-        with self._reported(dry_run) as told_of, Lanes() as lanes, _bar("pull", progress) as bar:
+        with self._reported(dry_run) as told_of, Lanes() as lanes, progress_bar("pull", shown=progress) as bar:
             listed = self._all_images() if users is None else {}
             puller = Puller(
                 self.bucket,
@@ -182,20 +183,20 @@ class Remote:
                 progress=bar.update,
                 listed=listed,
             )
-            told_of += in_turn(puller.pull, sorted(listed) if users is None else _listed(users))
+            told_of += in_turn(puller.pull, sorted(listed) if users is None else listed_uids(users))
         return self._report(told_of)
 
     def prove(
         self, users: Iterable[str] | str | None = None, *, image: str | None = None, progress: bool = True
     ) -> Report[ProvedUser]:
         """Restore some users of the bucket, or all, to scratch, replay them, and compare; see ``ProvedUser``."""
-        with self._reported(False) as told_of, Lanes() as lanes, _bar("prove", progress) as bar:
+        with self._reported(False) as told_of, Lanes() as lanes, progress_bar("prove", shown=progress) as bar:
             listed = self._all_images() if users is None else {}
             puller = Puller(
                 self.bucket, self.store, lanes, image=image, files=self._files, progress=bar.update, listed=listed
             )
             prover = Prover(puller, self._notes(), clock=self._clock)
-            told_of += map(prover.prove, sorted(listed) if users is None else _listed(users))
+            told_of += map(prover.prove, sorted(listed) if users is None else listed_uids(users))
         return self._report(told_of)
 
     def status(self, users: Iterable[str] | str | None = None) -> Report[StandingUser]:
@@ -203,7 +204,7 @@ class Remote:
         with self._reported(False) as told_of:
             listed = self._all_images()
             here = user_ids(self.store) if self.store.is_dir() else []
-            uids = sorted({*listed, *here}) if users is None else _listed(users)
+            uids = sorted({*listed, *here}) if users is None else listed_uids(users)
             watcher = Watcher(self.bucket, self.store, self._notes(), clock=self._clock)
             told_of += in_turn(lambda uid: watcher.standing(uid, listed.get(uid, NONE)), uids)
         return self._report(told_of)
@@ -220,7 +221,7 @@ class Remote:
         ``days`` is the retention of each user unless it is given.
         """
         with self._reported(not apply) as told_of:
-            uids = self.users() if users is None else _listed(users)
+            uids = self.users() if users is None else listed_uids(users)
             told_of += map(Keeper(self.bucket, days=days, apply=apply, clock=self._clock).retain, uids)
         return self._report(told_of)
 
@@ -268,15 +269,3 @@ class Remote:
 
     def __repr__(self) -> str:
         return f"<Remote {self.url} of {self.store}>"
-
-
-def _listed(users: Iterable[str] | str) -> list[str]:
-    uids = [users] if isinstance(users, str) else list(dict.fromkeys(users))
-    return [check_uid(uid) for uid in uids]
-
-
-def _bar(title: str, progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    shown = None if progress else True  # None: only on a terminal or in a notebook
-    return tqdm(desc=title, unit="B", unit_scale=True, delay=1, leave=False, disable=shown)

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm.auto import tqdm
 
+from meshlab.bars import progress_bar
 from meshlab.errors import SnapshotError, storage_errors
 from meshlab.snapshot.entries import write_map
 from meshlab.snapshot.layout import (
@@ -75,17 +75,12 @@ def read_bincode(
         window = Window(Path(path), file)
         keys = Keys(window)
         total = _read_count(window)
-        with _progress_bar(window, total, progress) as bar:
+        with progress_bar(f"read {window.path.name}", total, " records", shown=progress) as bar:
             for batch, starts in _read_records(window, total, batch_rows):
                 keys.add(batch.column(0), starts)
                 bar.update(batch.num_rows)
                 yield batch
         keys.check()
-
-
-def _progress_bar(window: Window, total: int, progress: bool) -> Any:
-    shown = None if progress else True  # None: only on a terminal or in a notebook
-    return tqdm(total=total, desc=f"read {window.path.name}", unit=" records", delay=1, leave=False, disable=shown)
 
 
 class _Scan(NamedTuple):

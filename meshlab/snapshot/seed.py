@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm.auto import tqdm
 
+from meshlab.bars import progress_bar
 from meshlab.errors import SnapshotError, storage_errors
 from meshlab.snapshot.base import verified_path
 from meshlab.snapshot.checkpoint import CheckpointReport, abandon, commit, locked, tool
@@ -69,7 +69,7 @@ def seed(
         folder = LayerFolder(root, files)
         try:
             folder.prepare()
-            with _progress_bar(uid, progress) as bar:
+            with progress_bar(f"seed {uid}", unit=" records", shown=progress) as bar:
                 report = _fill(root, uid, _told(batches, bar), base_time, folder, files, clock)
         except BaseException:
             _give_up(root, uid, folder, files)
@@ -101,11 +101,6 @@ def _make(root: Path, files: Files) -> None:
         if not root.is_dir():
             files.mkdir(root)
         sync_names(root, files)
-
-
-def _progress_bar(uid: str, progress: bool) -> Any:
-    shown = None if progress else True  # None: only on a terminal or in a notebook
-    return tqdm(desc=f"seed {uid}", unit=" records", delay=1, leave=False, disable=shown)
 
 
 def _told(batches: Iterable[pa.RecordBatch], bar: Any) -> Iterator[pa.RecordBatch]:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshlab.bars import progress_bar
 from meshlab.dialects import OPS
 from meshlab.errors import SnapshotError
 from meshlab.markup import SHOWN, headline, table
@@ -199,7 +200,7 @@ class UserStore:
         from meshlab.wal.verify import verify
 
         root = self._existing()
-        with _bar(root, f"verify {self.uid}", progress) as bar:
+        with progress_bar(f"verify {self.uid}", log_size(root), shown=progress) as bar:
             return verify(root, digests=DuckDigests(), progress=bar.update, gone=deleted_segments(root, self.uid))
 
     def repair(self, target: str | os.PathLike[str], *, progress: bool = True) -> RepairReport:
@@ -225,7 +226,7 @@ class UserStore:
                 f"{root}: a log with checkpoints has no cleaned copy: its layers refer to the bytes as they are",
                 hint="leave the damaged bytes out with 'meshlab checkpoint --accept FILE:OFFSET'",
             )
-        with _bar(root, f"repair {self.uid}", progress) as bar:
+        with progress_bar(f"repair {self.uid}", log_size(root), shown=progress) as bar:
             return repair(root, Path(target), progress=bar.update)
 
     def checkpoint(
@@ -380,17 +381,3 @@ def _counts(column: Any) -> dict[str, int]:
 def log_size(root: Path) -> int:
     """Bytes of the log of a user, by the sizes of its files."""
     return sum(paths.segment_size(root, day) for day in paths.segment_days(root))
-
-
-def _bar(root: Path, title: str, progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=log_size(root),
-        desc=title,
-        unit="B",
-        unit_scale=True,
-        delay=1,
-        leave=False,
-        disable=None if progress else True,
-    )

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshlab.bars import progress_bar
 from meshlab.dialects import OPS
 from meshlab.errors import MeshlabError
 from meshlab.tables.batches import Names
@@ -201,7 +202,8 @@ class Load:
         columns = _read_columns(self.selection)
         parser = Parser(columns)
         names = Names(self.uid, sorted({*days, *(piece.segment for piece in pieces)}))
-        with ExitStack() as stack, _progress_bar(self, pieces[first:]) as bar:
+        total = sum(_size(root, piece) for piece in pieces[first:])
+        with ExitStack() as stack, progress_bar(f"load {self.uid}", total, shown=self.progress) as bar:
             opener = _held(root, pieces[first:], stack)
             for piece in pieces[first:]:
                 newest = piece.stop is None and piece.segment == names.segments[-1]
@@ -303,14 +305,6 @@ def _only_rows(batch: pa.RecordBatch, selection: Selection) -> pa.RecordBatch:
                 column = column.cast(pa.string())
             batch = batch.filter(pc.is_in(column, pa.array(sorted(wanted), pa.string())))
     return batch.select(list(selection.columns))
-
-
-def _progress_bar(load: Load, pieces: Sequence[Piece]) -> Any:
-    from tqdm.auto import tqdm
-
-    total = sum(_size(load.log.root, piece) for piece in pieces)
-    settings: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False}
-    return tqdm(total=total, desc=f"load {load.uid}", disable=None if load.progress else True, **settings)
 
 
 def _size(root: Path, piece: Piece) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def check_uid(uid: str) -> str:
         shown = repr(uid) if len(repr(uid)) < 100 else repr(uid)[:96] + "...'"
         raise BadUserId(f"user id {shown} is not allowed")
     return uid
+
+
+def listed_uids(users: Iterable[str] | str) -> list[str]:
+    """Some users, or one, as a list in which each is once.  Raises ``BadUserId``.
+
+    >>> listed_uids("ann"), listed_uids(["bob", "ann", "bob"])
+    (['ann'], ['bob', 'ann'])
+    """
+    uids = [users] if isinstance(users, str) else list(dict.fromkeys(users))
+    return [check_uid(uid) for uid in uids]
 
 
 def user_root(store: Path, uid: str) -> Path:

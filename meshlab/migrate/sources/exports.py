@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 import pyarrow as pa
-from tqdm.auto import tqdm
 
+from meshlab.bars import progress_bar
 from meshlab.errors import DamageFound, storage_errors
 from meshlab.jsontext import NotJson, parse_json
 from meshlab.migrate.sources.elements import Element, damage, elements, opener
@@ -62,7 +62,7 @@ class ExportSource(Source):
 
     def _each(self, notes: Notes, progress: bool) -> Iterator[tuple[Element, Record]]:
         read = self._listed if opener(self.path) == b"[" else self._mapped
-        with _progress_bar(self.path, progress) as bar:
+        with progress_bar(f"read {self.path.name}", self.path.stat().st_size, shown=progress) as bar:
             for element in elements(self.path, bar.update):
                 data = without_tokens(element.data)
                 try:
@@ -155,11 +155,6 @@ class ExportSource(Source):
 
 
 _EXPECTED = "expected a record, an object with an id that is a text and not empty"
-
-
-def _progress_bar(path: Path, progress: bool) -> Any:
-    settings: dict[str, Any] = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False}
-    return tqdm(total=path.stat().st_size, desc=f"read {path.name}", disable=None if progress else True, **settings)
 
 
 def _shown(value: Any) -> str:
