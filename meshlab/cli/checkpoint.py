@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from meshlab.cli.jobs import fleet, jobs_option, workers
-from meshlab.cli.output import DAMAGE, ERROR, FINE, Row, Settings, flush, format_option, say, write_rows
+from meshlab.cli.jobs import check_named, fleet, jobs_option, workers
+from meshlab.cli.output import DAMAGE, ERROR, FINE, Row, Settings, flush, format_option, say, say_error, write_rows
 from meshlab.cli.units import with_sizes
 from meshlab.errors import DamageFound, MeshlabError
 from meshlab.service.priority import give_way
@@ -55,8 +55,7 @@ def command(
       meshlab checkpoint ann --dry-run
       meshlab checkpoint ann bob --retain 30
     """
-    if bool(uids) == everyone:
-        raise click.UsageError("name users, or give --all" if not uids else "--all and UIDs exclude each other")
+    check_named(uids, everyone)
     if accept and len(uids) != 1:
         raise click.UsageError("--accept names places in the log of one user: give one UID")
     if accept and (jobs > 1 or dask):
@@ -115,9 +114,7 @@ class Outcome:
             yield told
 
     def _failed(self, uid: str, kind: str, message: str, hint: str, *, alone: bool) -> Row:
-        click_message = f"meshlab: error: {message}" if alone else f"meshlab: error: {uid}: {message}"
-        say(click_message)
-        say(f"hint: {hint}")
+        say_error(message if alone else f"{uid}: {message}", hint)
         if kind == DamageFound.__name__:
             self.code = self.code or DAMAGE
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,19 @@ import click
 from meshlab.cli.figure import plot_option, write_plot
 from meshlab.cli.findings import say_damage
 from meshlab.cli.jobs import crew, finish_run, fleet, jobs_option, say_failed, workers
-from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, arrow_rows, finish, flush, format_option, say, write_rows
+from meshlab.cli.output import (
+    DAMAGE,
+    ERROR,
+    FINE,
+    Settings,
+    arrow_rows,
+    finish,
+    flush,
+    format_option,
+    say,
+    say_error,
+    write_rows,
+)
 from meshlab.cli.units import with_sizes
 from meshlab.errors import MeshlabError
 from meshlab.wal.paths import existing_user
@@ -69,8 +80,7 @@ def command(
             growth, failed = _one_by_one(settings.open(), uids, pool)
             _show(growth, by, top, plot, fmt, changes=False, redundancy=False)
         for uid, error in failed.items():
-            say(f"meshlab: error: {uid}: {error.message}")
-            say(f"hint: {error.hint}")
+            say_error(f"{uid}: {error.message}", error.hint)
         flush()
         raise click.exceptions.Exit(ERROR if failed else DAMAGE if growth.damage else FINE)
     with workers(jobs, dask) as hands:
@@ -112,37 +122,7 @@ def _one_by_one(store: Any, uids: tuple[str, ...], pool: Any) -> tuple[Any, dict
             logs.append(log_of(existing_user(store.path, uid), uid))
         except MeshlabError as error:
             failed[uid] = error
-    sparing: Any = _Sparing(pool, failed)
-    return Growth(logs, executor=sparing), failed
-
-
-class _Sparing:
-    """The ``map`` of an executor that leaves out users who fail."""
-
-    def __init__(self, pool: Any, failed: dict[str, MeshlabError]) -> None:
-        self.pool, self.failed = pool, failed
-
-    def map(self, work: Callable[[Any], Any], logs: Iterable[Any]) -> Iterator[Any]:
-        """What comes of the users who did not fail, then or before."""
-        left = [log for log in logs if log.uid not in self.failed]
-        for log, found in zip(left, self.pool.map(_Tried(work), left), strict=True):
-            if isinstance(found, MeshlabError):
-                self.failed[log.uid] = found
-            else:
-                yield found
-
-
-class _Tried:
-    """Work whose errors are results."""
-
-    def __init__(self, work: Callable[[Any], Any]) -> None:
-        self.work = work
-
-    def __call__(self, log: Any) -> Any:
-        try:
-            return self.work(log)
-        except MeshlabError as error:
-            return error
+    return Growth(logs, executor=pool, failed=failed), failed
 
 
 def _show(

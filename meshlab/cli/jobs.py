@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, flush, say
+from meshlab.cli.output import DAMAGE, ERROR, FINE, Settings, flush, say_error
 
 BUCKETS = ("s3://", "file://")
 
@@ -62,11 +62,16 @@ def fleet(settings: Settings, hands: Any) -> Any:
     return Fleet(where if bucket else settings.open().path, 1 if hands is None else hands)
 
 
+def check_named(uids: tuple[str, ...], everyone: bool) -> None:
+    """Of a command that changes users: they are named, or ``--all`` is given."""
+    if bool(uids) == everyone:
+        raise click.UsageError("name users, or give --all" if not uids else "--all and UIDs exclude each other")
+
+
 def say_failed(run: Any) -> None:
     """What went wrong with each user, and what to do."""
     for row in run.failed.to_pylist():
-        say(f"meshlab: error: {row['uid']}: {row['message']}")
-        say(f"hint: {row['hint']}")
+        say_error(f"{row['uid']}: {row['message']}", row["hint"])
 
 
 def finish_run(run: Any, *, damage: bool) -> NoReturn:

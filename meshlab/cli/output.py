@@ -68,6 +68,12 @@ def say(message: str) -> None:
     click.echo(escape(message), err=True)
 
 
+def say_error(message: str, hint: str) -> None:
+    """What went wrong without ending the command, and what to do."""
+    say(f"meshlab: error: {message}")
+    say(f"hint: {hint}")
+
+
 def program() -> str:
     """How to call this program again from where it was called."""
     called = Path(sys.argv[0])

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from meshlab.cli.jobs import finish_run, fleet, jobs_option, say_failed, workers
+from meshlab.cli.jobs import check_named, finish_run, fleet, jobs_option, say_failed, workers
 from meshlab.cli.output import DAMAGE, FINE, Row, Settings, flush, format_option, say, write_json, write_rows
 from meshlab.cli.units import with_sizes
 from meshlab.service.priority import give_way
@@ -44,8 +44,7 @@ def command(
       meshlab vacuum ann --apply
       meshlab vacuum --all --apply --jobs 4
     """
-    if bool(uids) == everyone:
-        raise click.UsageError("name users, or give --all" if not uids else "--all and UIDs exclude each other")
+    check_named(uids, everyone)
     give_way()
     if len(uids) == 1 and jobs == 1 and dask is None:
         _one(settings.open()[uids[0]].vacuum(apply=apply), fmt)

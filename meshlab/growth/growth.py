@@ -12,12 +12,13 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from functools import cached_property
+from functools import cached_property, partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshlab.bars import progress_bar
+from meshlab.errors import MeshlabError
 from meshlab.growth.attribution import Attribution, attribute
 from meshlab.growth.changes import Changes, change_points
 from meshlab.growth.forecast import LIMIT, SHOWN, Forecast, forecast
@@ -43,12 +44,21 @@ class Growth:
 
     Nothing is read before it is asked for, and what was read is kept: make a new one to
     look again.  Users are read one by one, or side by side by an ``executor`` (anything
-    with the ``map`` of ``concurrent.futures``); of each only small tables stay.
+    with the ``map`` of ``concurrent.futures``); of each only small tables stay.  A user
+    who cannot be read ends it, or with ``failed`` is left out and noted there.
     """
 
-    def __init__(self, logs: Sequence[Log], *, executor: Executor | None = None, progress: bool = True) -> None:
+    def __init__(
+        self,
+        logs: Sequence[Log],
+        *,
+        executor: Executor | None = None,
+        progress: bool = True,
+        failed: dict[str, MeshlabError] | None = None,
+    ) -> None:
         self._logs = list(logs)
         self._executor = executor
+        self._failed = failed
         self._progress = progress
 
     @property
@@ -118,10 +128,17 @@ class Growth:
 
     def _each(self, of_user: Callable[[Log], Totals]) -> Iterator[Totals]:
         run = map if self._executor is None else self._executor.map
-        with progress_bar("growth", len(self._logs), " users", shown=self._progress) as bar:
-            for found in run(of_user, self._logs):
+        failed = self._failed
+        work = of_user if failed is None else partial(_tried, of_user)
+        logs = [log for log in self._logs if failed is None or log.uid not in failed]
+        with progress_bar("growth", len(logs), " users", shown=self._progress) as bar:
+            for log, found in zip(logs, run(work, logs), strict=True):
                 bar.update(1)
-                yield found
+                if isinstance(found, MeshlabError):
+                    assert failed is not None
+                    failed[log.uid] = found
+                else:
+                    yield found
 
     def __repr__(self) -> str:
         users = counted(len(self._logs), "user")
@@ -139,3 +156,10 @@ def user_totals(log: Log) -> Totals:
     """The totals of one user, with those of deleted segments."""
     found = totals(log)
     return found._replace(table=pa.concat_tables([found.table, ledger_totals(log.root, log.uid)]))
+
+
+def _tried(of_user: Callable[[Log], Totals], log: Log) -> Totals | MeshlabError:
+    try:
+        return of_user(log)
+    except MeshlabError as error:
+        return error

@@ -62,22 +62,17 @@ def write_report(report: Any) -> None:
     )
 
 
-def say_errors(users: list[Any]) -> None:
-    """What went wrong with each user, and what to do."""
-    for user in users:
-        if user.error:
+def say_problems(report: Any) -> None:
+    """What went wrong with each user, and what to do; and what was passed over."""
+    for user in report.users:
+        if getattr(user, "error", ""):
             say(f"failed: {user.uid}: {user.error} ({user.hint})")
-
-
-def say_foreign(report: Any) -> None:
-    """What was passed over."""
     if report.foreign:
         say(f"passed over {counted(report.foreign, 'object')} among the images that no push puts")
 
 
 def say_traffic(report: Any, did: str) -> None:
-    """What was passed over, and one line on what was asked of the bucket."""
-    say_foreign(report)
+    """One line on what was asked of the bucket."""
     traffic = report.traffic
     moved = size_text(traffic.bytes_put + traffic.bytes_got)
     again = f", {counted(traffic.again, 'request')} made again" if traffic.again else ""

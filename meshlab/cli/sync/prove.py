@@ -14,6 +14,7 @@ from meshlab.cli.sync.options import (
     opened,
     plain,
     remote_option,
+    say_problems,
     say_traffic,
     uids_argument,
     write_report,
@@ -69,6 +70,7 @@ def command(
             short = [{**row, "state_hash": row["state_hash"][:8], "seconds": round(row["seconds"], 2)} for row in rows]
             rows = with_sizes([{**row, "compared": ", ".join(row["compared"])} for row in short], ["bytes"])
         write_rows(rows, fmt, names=COLUMNS if fmt == "csv" else COLUMNS[:-1])
+    say_problems(report)
     for user in report.users:
         if user.reason:
             say(f"{user.outcome}: {user.uid}: {user.reason}" + (f" ({user.hint})" if user.hint else ""))

@@ -10,8 +10,7 @@ from meshlab.cli.sync.options import (
     opened,
     plain,
     remote_option,
-    say_errors,
-    say_foreign,
+    say_problems,
     say_traffic,
     uids_argument,
     write_report,
@@ -65,12 +64,11 @@ def command(
         write_rows(rows, fmt, names=COLUMNS if fmt == "csv" else TABLE_COLUMNS)
     if dry_run and fmt == "table":
         _say_plans(report)
-    say_errors(report.users)
+    say_problems(report)
     for user in report.users:
         if user.replaced:
             say(f"{user.uid}: the directory that was there is {user.replaced}; restart programs that had it open")
     if dry_run:
-        say_foreign(report)
         say(f"would get {size_text(sum(user.bytes for user in report.users))}; nothing was changed")
     else:
         say_traffic(report, "pulled")

@@ -17,7 +17,7 @@ from meshlab.cli.sync.options import (
     opened,
     plain,
     remote_option,
-    say_errors,
+    say_problems,
     say_traffic,
     uids_argument,
     write_report,
@@ -99,7 +99,7 @@ def command(
         if fmt == "table":
             rows = with_sizes([{**row, "seconds": round(row["seconds"], 2)} for row in rows], ["bytes"])
         write_rows(rows, fmt, names=COLUMNS if fmt == "csv" else TABLE_COLUMNS)
-    say_errors(report.users)
+    say_problems(report)
     _say(report)
     flush()
     raise click.exceptions.Exit(_code(report))

@@ -10,8 +10,7 @@ from meshlab.cli.sync.options import (
     opened,
     plain,
     remote_option,
-    say_errors,
-    say_foreign,
+    say_problems,
     uids_argument,
     write_report,
 )
@@ -48,8 +47,7 @@ def command(settings: Settings, uids: tuple[str, ...], url: str, days: int | Non
         if fmt == "table":
             rows = with_sizes([{**row, "gone_images": len(row["gone_images"])} for row in rows], ["gone_bytes"])
         write_rows(rows, fmt, names=COLUMNS if fmt == "csv" else COLUMNS[:-1])
-    say_errors(report.users)
-    say_foreign(report)
+    say_problems(report)
     images = sum(len(user.gone_images) for user in report.users)
     blocks, nbytes = (sum(getattr(user, name) for user in report.users) for name in ("gone_blocks", "gone_bytes"))
     told = f"{counted(images, 'image')} and {counted(blocks, 'block')}, {size_text(nbytes)}"

@@ -12,8 +12,7 @@ from meshlab.cli.sync.options import (
     opened,
     plain,
     remote_option,
-    say_errors,
-    say_foreign,
+    say_problems,
     uids_argument,
     write_report,
 )
@@ -49,8 +48,7 @@ def command(settings: Settings, uids: tuple[str, ...], url: str, fmt: str) -> No
         write_rows([plain(user) for user in report.users], fmt, names=COLUMNS)
     else:
         write_rows(with_sizes([_row(user) for user in report.users], ["bytes", "lag_bytes"]), fmt, names=TABLE_COLUMNS)
-    say_errors(report.users)
-    say_foreign(report)
+    say_problems(report)
     missing = [user.uid for user in report.users if not user.images and user.lag_bytes is not None]
     forked = [user for user in report.users if len(user.heads) > 1]
     for user in forked:

@@ -36,6 +36,7 @@ def test_no_rate_is_no_limit(clock):
     admission = Admission(Limits(rate=None, waiting=100_000), clock)
     for _ in range(20_000):
         admission.enter("ann", 1)
+    assert admission.events == 20_000
 
 
 def test_events_that_wait_are_bounded_until_some_leave(clock):

@@ -8,31 +8,21 @@ import threading
 import pytest
 
 from meshlab.service.gateway import appends as module
-from meshlab.service.gateway.admission import Admission, Limits
 from meshlab.service.gateway.appends import Appends
 from meshlab.service.gateway.auth import Tokens
 from meshlab.service.gateway.exchange import Exchange
-from meshlab.service.gateway.lanes import Lanes
 from meshlab.service.metrics import Metrics
-from meshlab.store import Store
 
-from .test_lanes import Disk, Watch, events
-
-
-@pytest.fixture
-def disk():
-    return Disk()
+from .disk import events
 
 
 @pytest.fixture
-def run(tmp_path, disk):
+def run(run):
     """Run a coroutine function that is given a function that sends batches, and lanes."""
 
-    def run(work, **limits):
-        async def main():
-            admission = Admission(Limits(**{"rate": None, **limits}), lambda: 0.0)
-            lanes = Lanes(Store(tmp_path / "store", files=disk), admission, Watch())
-            appends = Appends(lanes, admission, Tokens(None, steady=lambda: 0.0), Metrics(), "store")
+    def run_batches(work, **limits):
+        async def main(lanes):
+            appends = Appends(lanes, lanes.admission, Tokens(None, steady=lambda: 0.0), Metrics(), "store")
 
             async def send(lines):
                 body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
@@ -44,19 +34,14 @@ def run(tmp_path, disk):
                 try:
                     answer = await appends.batch(exchange)
                 finally:
-                    exchange.give_back(admission)
+                    exchange.give_back(lanes.admission)
                 return [one["status"] for one in json.loads(answer.body)["results"]]
 
-            try:
-                await work(send, lanes)
-            finally:
-                disk.gate.set()
-                await asyncio.wait_for(lanes.drain(), 60)
-            assert (admission.events, admission.nbytes) == (0, 0)
+            await work(send, lanes)
 
-        asyncio.run(main())
+        run(main, **limits)
 
-    return run
+    return run_batches
 
 
 def posts(*numbers, uid="ann"):

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import threading
 
 import pytest
 
@@ -14,75 +13,12 @@ from meshlab.service.gateway.lanes import Lanes
 from meshlab.service.gateway.posts import Draft
 from meshlab.service.gateway.refusals import Conflict, Overloaded, Unavailable
 from meshlab.store import Store
-from meshlab.wal.files import Files
 
-
-class Disk(Files):
-    """A disk whose syncs wait for ``gate``, are counted, and fail when told to."""
-
-    def __init__(self):
-        self.gate = threading.Event()
-        self.gate.set()
-        self.syncs = 0
-        self.error = None
-
-    def sync(self, fd):
-        assert self.gate.wait(30)
-        if self.error is not None:
-            raise self.error
-        super().sync(fd)
-        self.syncs += 1
-
-
-class Watch:
-    def __init__(self):
-        self.commits = []
-        self.failures = []
-        self.joins = 0
-
-    def joined(self, count):
-        self.joins += count
-
-    def committed(self, batch, frames):
-        self.commits.append((len(batch), frames))
-
-    def failed(self, uid, error):
-        self.failures.append((uid, error))
-
-
-@pytest.fixture
-def disk():
-    return Disk()
-
-
-@pytest.fixture
-def run(tmp_path, disk):
-    """Run a coroutine function that is given lanes over a store."""
-
-    def run(work, **limits):
-        async def main():
-            admission = Admission(Limits(**{"rate": None, **limits}), lambda: 0.0)
-            lanes = Lanes(Store(tmp_path / "store", files=disk), admission, Watch())
-            lanes.admission, lanes.watch = admission, lanes._watch
-            try:
-                await work(lanes)
-            finally:
-                disk.gate.set()
-                await asyncio.wait_for(lanes.drain(), 60)
-            assert (admission.events, admission.nbytes) == (0, 0)
-
-        asyncio.run(main())
-
-    return run
+from .disk import Watch, events
 
 
 def draft(number, uid="ann", key=None):
     return Draft(uid, key, b'{"Delete":"m%d"}' % number)
-
-
-def events(tmp_path, uid="ann"):
-    with meshlab.open(tmp_path / "store") as store:
-        return [row["id"] for row in store[uid].events(progress=False).to_pylist()]
 
 
 def test_what_comes_at_one_moment_shares_a_sync_and_keeps_its_order(run, tmp_path, disk):
