@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlab.errors import SnapshotError
+from meshlab.snapshot import contents
 from meshlab.snapshot.contents import LEAST, TEXTS, Contents, digests_in, encode, read_texts, write_texts
 from meshlab.snapshot.layers import FAN, read_records
 from meshlab.snapshot.manifest import CONTENTS, RECORDS, layer_path
@@ -54,6 +55,15 @@ def test_codes_of_slices_stand_for_the_contents_of_slices():
     codes, texts = encode(pa.array([*EDGES, *EDGES], pa.string()).slice(5, 20))
     assert Contents().decode(codes, texts).to_pylist() == [*EDGES, *EDGES][5:25]
     assert Contents().decode(codes.slice(3, 9), texts).to_pylist() == [*EDGES, *EDGES][8:17]
+
+
+@pytest.mark.parametrize("few", [0, 1 << 40])
+def test_few_contents_and_many_are_named_by_the_same_digests(monkeypatch, few):
+    monkeypatch.setattr(contents, "_FEW_BYTES", few)
+    _, texts = encode(pa.array([text for text in EDGES if text is not None] * 3))
+    assert texts.num_rows == 5
+    for row in texts.to_pylist():
+        assert row["digest"] == hashlib.sha256(row["text"].encode()).digest()
 
 
 def test_contents_are_found_in_several_layers_and_what_is_in_none_is_an_error(tmp_path):
